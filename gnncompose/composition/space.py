@@ -1,0 +1,89 @@
+"""The space of compositions: what legal edits reach from the task's start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.operator import PortType
+from gnncompose.composition.chains import shortest_chains
+from gnncompose.composition.edits import Edit, Limits, apply, legal_edits, successors
+from gnncompose.composition.tree import Composition
+from gnncompose.errors import CompositionError
+
+REMEMBERED = 512
+
+
+@dataclass(eq=False)
+class Space:
+    """A catalog under limits, between the task's input and output.
+
+    Attributes:
+        catalog: The operators at hand.
+        limits: Bounds of a composition.
+        input_type: Type of the task's input.
+        output_type: Type of the task's output.
+        start: Where episodes begin; by default the shortest typed chain from input to output.
+    """
+
+    catalog: Catalog
+    limits: Limits
+    input_type: PortType
+    output_type: PortType
+    start: Composition = None  # type: ignore[assignment]
+    _successors: dict[str, list[tuple[Edit, Composition]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.start is None:
+            self.start = self.shortest()
+
+    def shortest(self) -> Composition:
+        """The shortest typed chain from the task's input to its output; ties go by catalog order.
+
+        Raises:
+            CompositionError: The catalog offers no such chain.
+        """
+        chains = shortest_chains(self.catalog, self.input_type)
+        fitting = [chain for chain in chains.values() if self.output_type.accepts(chain.type, {})]
+        if not fitting:
+            raise CompositionError(
+                f'catalog "{self.catalog.name}" leads from {self.input_type} to {self.output_type} by no chain of '
+                f"operators; add a model with that output"
+            )
+        return Composition(min(fitting, key=lambda chain: chain.depth), self.catalog.sha256)
+
+    def single_models(self) -> list[Composition]:
+        """Every model alone, on the shortest chain that leads to it."""
+        chains = shortest_chains(self.catalog, self.input_type)
+        ends = (chains[model.name] for model in self.catalog.models if model.name in chains)
+        return [Composition(e, self.catalog.sha256) for e in ends if self.output_type.accepts(e.type, {})]
+
+    def legal_edits(self, composition: Composition) -> list[Edit]:
+        """Exactly the edits whose result type-checks within the limits, `Stop` last."""
+        return legal_edits(composition, self.catalog, self.limits)
+
+    def successors(self, composition: Composition) -> list[tuple[Edit, Composition]]:
+        """Every legal edit but `Stop`, with the composition it leads to; the latest ones are remembered."""
+        known = self._successors.pop(composition.id, None)
+        if known is None:
+            known = successors(composition, self.catalog, self.limits)
+            if len(self._successors) >= REMEMBERED:
+                del self._successors[next(iter(self._successors))]
+        self._successors[composition.id] = known
+        return known
+
+    def apply(self, composition: Composition, edit: Edit) -> Composition:
+        """Apply an edit; raises `CompositionError` where it is not legal."""
+        return apply(composition, edit, self.catalog, self.limits)
+
+    def random(self, generator: np.random.Generator, steps: int = 8) -> Composition:
+        """A random composition: a random walk of up to `steps` edits from the start."""
+        composition = self.start
+        for _ in range(int(generator.integers(0, steps + 1))):
+            reachable = self.successors(composition)
+            if not reachable:
+                break
+            composition = reachable[int(generator.integers(len(reachable)))][1]
+        return composition

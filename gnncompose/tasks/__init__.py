@@ -1,0 +1,1 @@
+"""Tasks: real data, operators and metric; read from bundles, built by the zoo."""

@@ -1,0 +1,123 @@
+"""Tasks and worlds: what is to be answered, on which data, under which conditions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.operator import Port
+from gnncompose.composition.edits import Limits
+from gnncompose.composition.space import Space
+from gnncompose.errors import TaskError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of one split under one condition.
+
+    Attributes:
+        x: Inputs, rows first.
+        y: Labels: class index, float, or text.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of dtype, shape and content of `x` and `y`."""
+        digest = hashlib.sha256()
+        for array in (self.x, self.y):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Data splits, input and output port, metric, catalog, and the conditions that the data can be in.
+
+    Attributes:
+        name: What the task is called.
+        metric: Name of the metric, as in `evaluation.metrics`.
+        input: The one input.
+        output: The one output.
+        limits: Bounds of its compositions.
+        conditions: Names of its conditions; `clean` is first.
+        catalog: The operators at hand.
+        directory: The bundle's folder.
+        classes: Names of the classes, where the task has some.
+    """
+
+    name: str
+    metric: str
+    input: Port
+    output: Port
+    limits: Limits
+    conditions: tuple[str, ...]
+    catalog: Catalog
+    directory: Path
+    classes: tuple[str, ...] | None = None
+    _splits: dict[tuple[str, str], Split] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def space(self) -> Space:
+        """The space of its compositions."""
+        return Space(self.catalog, self.limits, self.input.type, self.output.type)
+
+    def split(self, condition: str, split: str) -> Split:
+        """Rows of a split under a condition, read when first asked for.
+
+        Raises:
+            TaskError: The task has no such condition or split, or the file is not a plain `.npz`.
+        """
+        if condition not in self.conditions:
+            raise TaskError(f'task "{self.name}" has no condition "{condition}"; it has {", ".join(self.conditions)}')
+        if split not in SPLITS:
+            raise TaskError(f'task "{self.name}" has no split "{split}"; it has {", ".join(SPLITS)}')
+        key = condition, split
+        if key not in self._splits:
+            self._splits[key] = read_split(self.directory / "data" / condition / f"{split}.npz")
+        return self._splits[key]
+
+
+def read_split(path: Path) -> Split:
+    """Read one `.npz` with `x` and `y`; never unpickles.
+
+    Raises:
+        TaskError: The file is missing, damaged, pickled, or holds other arrays.
+    """
+    name = "/".join(path.parts[-3:])
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = arrays["x"], arrays["y"]
+    except FileNotFoundError:
+        raise TaskError(f"{name}: is missing; build the task again or add the file") from None
+    except KeyError as problem:
+        raise TaskError(f"{name}: {problem.args[0]}; save it with np.savez(path, x=…, y=…)") from None
+    except Exception as problem:  # a damaged zip fails in many ways, and each means the same to the user
+        reason = "holds pickled objects" if "pickle" in str(problem) else f"is no readable .npz ({problem})"
+        raise TaskError(f"{name}: {reason}; save plain arrays with np.savez(path, x=…, y=…)") from None
+    if len(x) != len(y) or len(x) == 0:
+        raise TaskError(f"{name}: x has {len(x)} rows and y {len(y)}; give both the same number, at least 1")
+    return Split(x, y)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A condition of the data on a resource; prices are applied when an evaluation is read.
+
+    Attributes:
+        condition: State of the data.
+        resource: Where it runs, as named in the price file.
+    """
+
+    condition: str = "clean"
+    resource: str = "cpu-1"
