@@ -1,0 +1,41 @@
+# Everything runs in .venv; a target installs what it needs first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test test-slow check clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed-tasks  ## Build the default task, search it on real ONNX execution, print the table (about 3 minutes)
+	$(BIN)/gnncompose search +experiment=demo
+
+test: $(VENV)/.installed-dev  ## The fast test suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-dev  ## What needs minutes, other extras, a database or a browser
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed-dev  ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("gnncompose needs Python 3.11 to 3.13; set PYTHON=") if not (3, 11) <= sys.version_info < (3, 14) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a target reinstall only where pyproject.toml changed.
+$(VENV)/.installed-tasks: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[tasks]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[tasks,dev]'
+	touch $@ $(VENV)/.installed-tasks
