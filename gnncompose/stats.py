@@ -7,18 +7,21 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import trim_mean
 
-Statistic = Callable[[np.ndarray], float]
+Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def interquartile_mean(values: np.ndarray) -> float:
-    """Mean of the middle half of all values.
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half of the values along the last axis.
 
     Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021.
 
     Args:
-        values: float[...]; all axes are pooled.
+        values: float[..., value].
+
+    Returns:
+        float[...].
     """
-    return float(trim_mean(np.asarray(values, dtype=float).ravel(), 0.25))
+    return np.asarray(trim_mean(np.asarray(values, dtype=float), 0.25, axis=-1))
 
 
 def bootstrap_interval(
@@ -35,7 +38,7 @@ def bootstrap_interval(
     Args:
         values: float[seed, stratum]; a stratum is a task in a condition. One axis means one stratum.
         generator: Draws the seeds.
-        statistic: What to compute of each resample.
+        statistic: Maps float[resample, value] to float[resample]; a resample pools its strata.
         resamples: How many resamples to draw.
         confidence: Share of the resamples between the bounds.
 
@@ -51,7 +54,8 @@ def bootstrap_interval(
     if seeds < 2:
         raise ValueError(f"an interval needs two seeds or more, not {seeds}; run more seeds")
     rows = generator.integers(seeds, size=(resamples, seeds, strata))
-    found = [statistic(np.take_along_axis(table, drawn, axis=0)) for drawn in rows]
+    drawn = table[rows, np.arange(strata)]
+    found = statistic(drawn.reshape(resamples, seeds * strata))
     tail = 50 * (1 - confidence)
     low, high = np.percentile(found, [tail, 100 - tail])
     return float(low), float(high)
