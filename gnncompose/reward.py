@@ -90,7 +90,8 @@ def slowest_model(catalog: Catalog, prices: Prices, resource: str) -> tuple[floa
     Raises:
         CatalogError: A model was not profiled yet.
     """
-    latencies, costs = [], []
+    latencies: list[float] = []
+    costs: list[float] = []
     for model in catalog.models:
         profile = model.profile
         if profile.latency_ms is None or profile.cpu_ms is None or profile.peak_memory_bytes is None:

@@ -179,14 +179,16 @@ def read_document(path: Path, model: type[Document], error: type[GnncomposeError
         raise error(f"{path.name}: {explain(problem, data, model)}") from None
 
 
-def explain(problem: ValidationError, data: Any, model: type[BaseModel]) -> str:
+def explain(problem: ValidationError, data: object, model: type[BaseModel]) -> str:
     """The first mistake that pydantic found, as `operators[3] "cnn_small": field: what; mend`."""
     first = problem.errors()[0]
     where, node = "", data
     for part in first["loc"]:
         where += f"[{part}]" if isinstance(part, int) else (f".{part}" if where else str(part))
-        node = node[part] if isinstance(part, int) and isinstance(node, (list, tuple)) and part < len(node) else (
-            node.get(part) if isinstance(node, dict) else None
+        node = (
+            node[part]
+            if isinstance(part, int) and isinstance(node, (list, tuple)) and part < len(node)
+            else (node.get(part) if isinstance(node, dict) else None)
         )
         if isinstance(part, int) and isinstance(node, dict) and "name" in node:
             where += f' "{node["name"]}":'

@@ -58,9 +58,7 @@ class PortType:
 
     def bound(self, sizes: dict[str, int | str]) -> PortType:
         """This output port's type with its letters replaced by the sizes that the inputs bound."""
-        return PortType(
-            self.domain, self.dtype, tuple(sizes.get(a, a) if isinstance(a, str) else a for a in self.axes)
-        )
+        return PortType(self.domain, self.dtype, tuple(sizes.get(a, a) if isinstance(a, str) else a for a in self.axes))
 
 
 def _as_port_type(value: object) -> object:
@@ -165,16 +163,19 @@ class Operator(_Entry):
     @model_validator(mode="after")
     def _whole(self) -> Operator:
         known = {"ensemble": ENSEMBLES, "cascade": CASCADES}.get(self.kind)
-        if known is not None:
-            if self.builtin not in known:
-                raise ValueError(f"builtin {self.builtin!r} is not known for a {self.kind}; use one of {list(known)}")
-            if self.artifact or self.sha256:
-                raise ValueError(f"a {self.kind} is builtin and has no artifact; drop 'artifact' and 'sha256'")
-            allowed = BUILTIN_PARAMETERS.get(self.builtin, {}).keys()
-            unknown = self.parameters.keys() - allowed
-            if unknown:
-                raise ValueError(f"builtin {self.builtin!r} has no parameter {sorted(unknown)[0]!r}; drop it")
+        if known is None:
+            self._check_artifact()
             return self
+        if self.builtin not in known:
+            raise ValueError(f"builtin {self.builtin!r} is not known for a {self.kind}; use one of {list(known)}")
+        if self.artifact or self.sha256:
+            raise ValueError(f"a {self.kind} is builtin and has no artifact; drop 'artifact' and 'sha256'")
+        unknown = self.parameters.keys() - BUILTIN_PARAMETERS.get(self.builtin, {}).keys()
+        if unknown:
+            raise ValueError(f"builtin {self.builtin!r} has no parameter {sorted(unknown)[0]!r}; drop it")
+        return self
+
+    def _check_artifact(self) -> None:
         if self.builtin:
             raise ValueError(f"a {self.kind} runs an artifact; replace 'builtin' by 'artifact' and 'sha256'")
         for field in ("artifact", "sha256", "inputs"):
@@ -186,7 +187,6 @@ class Operator(_Entry):
             branches = self.outputs[0].type.axes[-1]
             if len(self.inputs) != 1 or not isinstance(branches, int) or branches < 2:
                 raise ValueError("a router has one input and an output probs float32[N,K] with K >= 2; fix its ports")
-        return self
 
     @property
     def is_combiner(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator, PortType
@@ -141,7 +142,7 @@ def legal_edits(composition: Composition, catalog: Catalog, limits: Limits) -> l
 
 def successors(composition: Composition, catalog: Catalog, limits: Limits) -> list[tuple[Edit, Composition]]:
     """Every legal edit but `Stop`, with the composition it leads to."""
-    found = []
+    found: list[tuple[Edit, Composition]] = []
     for edit in candidate_edits(composition, catalog):
         try:
             found.append((edit, apply(composition, edit, catalog, limits)))
@@ -181,15 +182,30 @@ def places(composition: Composition) -> list[tuple[Place, Expression]]:
 
 def candidate_edits(composition: Composition, catalog: Catalog) -> Iterator[Edit]:
     """Edits that may be legal; the legal ones are those that `apply` takes."""
+    at = dict(composition.occurrences())
     for place, source in places(composition):
+        consumer = at[place.path[:-1]] if place.output is None and place.path else None
         for operator in catalog.transforms:
-            if operator.inputs[0].type.accepts(source.type, {}):
+            if _fits_in_series(operator, source, place, consumer):
                 yield AddTransform(operator.name, place)
         for operator in catalog.models:
-            if _fits_parallel(operator, source) or operator.inputs[0].type.accepts(source.type, {}):
+            if _fits_parallel(operator, source) or _fits_in_series(operator, source, place, consumer):
                 yield AddModel(operator.name, place)
         if isinstance(source, Node):
             yield from _node_edits(place, source, catalog)
+
+
+def _fits_in_series(operator: Operator, source: Expression, place: Place, consumer: Expression | None) -> bool:
+    """Whether the types may allow it; spares `apply` the many operators that cannot stand there."""
+    sizes: dict[str, int | str] = {}
+    if not operator.inputs[0].type.accepts(source.type, sizes):
+        return False
+    given = operator.outputs[0].type.bound(sizes)
+    if given == source.type or place.output is not None:
+        return True
+    if not isinstance(consumer, Node) or place.path[-1] >= len(consumer.operator.inputs):
+        return False
+    return consumer.operator.inputs[place.path[-1]].type.accepts(given, {})
 
 
 def _fits_parallel(operator: Operator, source: Expression) -> bool:
@@ -199,25 +215,23 @@ def _fits_parallel(operator: Operator, source: Expression) -> bool:
 
 def _node_edits(place: Place, node: Node, catalog: Catalog) -> Iterator[Edit]:
     """Candidate edits that change or take away the node itself."""
+    below = node.inputs[0]
     if node.operator.kind == "transform":
         yield RemoveTransform(place)
-        below = node.inputs[0]
         if isinstance(below, Node) and below.operator.kind == "transform":
             yield Reorder(place)
     elif node.operator.kind == "model":
         yield RemoveModel(place)
-        for operator in catalog.models:
-            if operator.signature == node.operator.signature and operator.name != node.operator.name:
-                yield SwapModel(operator.name, place)
+        alike = (o for o in catalog.models if o.signature == node.operator.signature)
+        yield from (SwapModel(o.name, place) for o in alike if o.name != node.operator.name)
     else:
-        for operator in catalog.combiners:
-            if operator.name != node.operator.name:
-                yield SwapModel(operator.name, place)
+        yield from (SwapModel(o.name, place) for o in catalog.combiners if o.name != node.operator.name)
     if node.operator.kind == "cascade":
-        count = len(node.inputs)
-        for first in range(count):
-            for second in range(first + 1, count):
-                yield Reorder(place, (first, second))
+        yield from (Reorder(place, stages) for stages in combinations(range(len(node.inputs)), 2))
+    yield from _parameter_edits(place, node)
+
+
+def _parameter_edits(place: Place, node: Node) -> Iterator[Edit]:
     for name, value in node.parameters:
         grid = node.operator.parameters[name].values
         if isinstance(value, tuple):
@@ -263,7 +277,9 @@ def _with_inputs(node: Node, inputs: Sequence[Expression | None]) -> Expression 
         if 0 not in kept:
             raise CompositionError(f'router "{node.operator.name}" would lose the data it reads')
         if len(kept) > 2:
-            raise CompositionError(f'router "{node.operator.name}" needs all its branches; swap it for an ensemble first')
+            raise CompositionError(
+                f'router "{node.operator.name}" needs all its branches; swap it for an ensemble first'
+            )
         return remaining[1] if len(kept) == 2 else None
     if len(kept) < 2:
         return remaining[0] if kept else None

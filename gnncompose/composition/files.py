@@ -38,7 +38,7 @@ class CompositionFile(BaseModel):
     output: str
 
 
-def composition_to_json(composition: Composition) -> dict:
+def composition_to_json(composition: Composition) -> dict[str, object]:
     """The composition as the plain data of its file; nodes stand after their inputs."""
     numbers = {INPUT_ID: INPUT_ID} | {node.id: f"n{i}" for i, node in enumerate(composition.nodes, start=1)}
     nodes = [

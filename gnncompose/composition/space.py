@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from gnncompose.errors import CompositionError
 REMEMBERED = 512
 
 
+def _no_successors() -> dict[str, list[tuple[Edit, Composition]]]:
+    return {}
+
+
 @dataclass(eq=False)
 class Space:
     """A catalog under limits, between the task's input and output.
@@ -25,26 +30,25 @@ class Space:
         limits: Bounds of a composition.
         input_type: Type of the task's input.
         output_type: Type of the task's output.
-        start: Where episodes begin; by default the shortest typed chain from input to output.
+        initial: Where episodes begin; None for the shortest typed chain from input to output.
     """
 
     catalog: Catalog
     limits: Limits
     input_type: PortType
     output_type: PortType
-    start: Composition = None  # type: ignore[assignment]
-    _successors: dict[str, list[tuple[Edit, Composition]]] = field(default_factory=dict, repr=False)
+    initial: Composition | None = None
+    _successors: dict[str, list[tuple[Edit, Composition]]] = field(default_factory=_no_successors, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.start is None:
-            self.start = self.shortest()
-
-    def shortest(self) -> Composition:
-        """The shortest typed chain from the task's input to its output; ties go by catalog order.
+    @cached_property
+    def start(self) -> Composition:
+        """Where episodes begin; by default the shortest typed chain, ties go by catalog order.
 
         Raises:
             CompositionError: The catalog offers no such chain.
         """
+        if self.initial is not None:
+            return self.initial
         chains = shortest_chains(self.catalog, self.input_type)
         fitting = [chain for chain in chains.values() if self.output_type.accepts(chain.type, {})]
         if not fitting:

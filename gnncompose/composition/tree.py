@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 
 from gnncompose.catalog.operator import Operator, PortType
 from gnncompose.errors import CompositionError
@@ -84,9 +85,7 @@ class Node:
 Expression = Input | Node
 
 
-def make_node(
-    operator: Operator, inputs: Sequence[Expression], parameters: Mapping[str, Value] | None = None
-) -> Node:
+def make_node(operator: Operator, inputs: Sequence[Expression], parameters: Mapping[str, Value] | None = None) -> Node:
     """Apply an operator: type-check, fill in default parameters, bring into canonical form.
 
     Args:
@@ -99,7 +98,7 @@ def make_node(
             has two equal inputs.
     """
     output = _output_type(operator, inputs)
-    if operator.is_sorted and any(a.id > b.id for a, b in zip(inputs, inputs[1:], strict=False)):
+    if operator.is_sorted and any(a.id > b.id for a, b in pairwise(inputs)):
         order = sorted(range(len(inputs)), key=lambda port: inputs[port].id)
         inputs = [inputs[port] for port in order]
         if parameters and isinstance(weights := parameters.get("weights"), tuple) and len(weights) == len(order):
@@ -113,37 +112,41 @@ def make_node(
 
 def _output_type(operator: Operator, inputs: Sequence[Expression]) -> PortType:
     """Type of the output of an operator on these inputs; raises where they do not fit."""
-    if not operator.is_combiner:
-        if len(inputs) != len(operator.inputs):
-            raise CompositionError(f'"{operator.name}" has {len(operator.inputs)} input ports, not {len(inputs)}')
-        sizes: dict[str, int | str] = {}
-        for port, source in zip(operator.inputs, inputs, strict=True):
-            if not port.type.accepts(source.type, sizes):
-                raise CompositionError(
-                    f'"{operator.name}" takes {port.type} on port "{port.name}", not {source.type}; '
-                    f"put a transform between that gives it"
-                )
-        return operator.outputs[0].type.bound(sizes)
-    branches = inputs
+    if operator.is_combiner:
+        return _combined_type(operator, inputs)
+    if len(inputs) != len(operator.inputs):
+        raise CompositionError(f'"{operator.name}" has {len(operator.inputs)} input ports, not {len(inputs)}')
+    sizes: dict[str, int | str] = {}
+    for port, source in zip(operator.inputs, inputs, strict=True):
+        if not port.type.accepts(source.type, sizes):
+            raise CompositionError(
+                f'"{operator.name}" takes {port.type} on port "{port.name}", not {source.type}; '
+                f"put a transform between that gives it"
+            )
+    return operator.outputs[0].type.bound(sizes)
+
+
+def _combined_type(operator: Operator, inputs: Sequence[Expression]) -> PortType:
+    """Type of what a combiner gives: that of each of its branches."""
+    name, branches = operator.name, inputs
     if operator.kind == "router":
-        branches = inputs[1:]
+        branches, wanted = inputs[1:], operator.outputs[0].type.axes[-1]
         if not inputs or not operator.inputs[0].type.accepts(inputs[0].type, {}):
-            raise CompositionError(f'router "{operator.name}" takes {operator.inputs[0].type} on port 0')
-        if len(branches) != operator.outputs[0].type.axes[-1]:
-            count = operator.outputs[0].type.axes[-1]
-            raise CompositionError(f'router "{operator.name}" has {count} branches, not {len(branches)}')
+            raise CompositionError(f'router "{name}" takes {operator.inputs[0].type} on port 0; put such data there')
+        if len(branches) != wanted:
+            raise CompositionError(f'router "{name}" has {wanted} branches, not {len(branches)}')
     if len(branches) < 2:
-        raise CompositionError(f'"{operator.name}" joins two inputs or more, not {len(branches)}')
+        raise CompositionError(f'"{name}" joins two inputs or more, not {len(branches)}')
     first = branches[0].type
     for branch in branches[1:]:
         if branch.type != first:
-            raise CompositionError(f'"{operator.name}" joins inputs of one type, not {first} and {branch.type}')
+            raise CompositionError(f'"{name}" joins inputs of one type, not {first} and {branch.type}')
     if len({branch.id for branch in branches}) < len(branches):
-        raise CompositionError(f'"{operator.name}" has two equal inputs; drop one')
-    if operator.builtin and first.domain not in PREDICTIONS.get(operator.builtin, ("probs",)):
-        raise CompositionError(f'"{operator.name}" does not join {first.domain}')
-    if not operator.builtin and not isinstance(inputs[1], Node):
-        raise CompositionError(f'router "{operator.name}" has the task\'s input as a branch; put a model there')
+        raise CompositionError(f'"{name}" has two equal inputs; drop one')
+    if not all(isinstance(branch, Node) for branch in branches) or (
+        operator.builtin and first.domain not in PREDICTIONS.get(operator.builtin, ("probs",))
+    ):
+        raise CompositionError(f'"{name}" does not join {first.domain}; give it predictions')
     return first
 
 

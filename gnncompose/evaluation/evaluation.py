@@ -101,7 +101,7 @@ class Evaluator(Protocol):
         ...
 
 
-class BudgetSpent(Exception):
+class BudgetSpent(Exception):  # noqa: N818 - a signal like StopIteration, no mistake
     """No further distinct composition, or step, is left."""
 
 

@@ -1,0 +1,1 @@
+"""Real execution of compositions in ONNX Runtime."""
