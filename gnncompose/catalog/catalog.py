@@ -182,16 +182,17 @@ def read_document(path: Path, model: type[Document], error: type[GnncomposeError
 def explain(problem: ValidationError, data: object, model: type[BaseModel]) -> str:
     """The first mistake that pydantic found, as `operators[3] "cnn_small": field: what; mend`."""
     first = problem.errors()[0]
-    where, node = "", data
+    where = ""
+    node: Any = data
     for part in first["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else (f".{part}" if where else str(part))
-        node = (
-            node[part]
-            if isinstance(part, int) and isinstance(node, (list, tuple)) and part < len(node)
-            else (node.get(part) if isinstance(node, dict) else None)
-        )
-        if isinstance(part, int) and isinstance(node, dict) and "name" in node:
-            where += f' "{node["name"]}":'
+        where += f"[{part}]" if isinstance(part, int) else (f".{part}" if where else part)
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            node = None
+        name = getattr(node, "get", lambda _: None)("name")
+        if isinstance(part, int) and name is not None:
+            where += f' "{name}":'
     where = where.replace(":.", ": ")
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

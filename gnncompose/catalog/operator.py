@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -72,6 +72,11 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
+def _as_entry(data: object) -> dict[str, object]:
+    """The mapping that an entry was written as; empty where it is none, which pydantic then refuses."""
+    return cast("dict[str, object]", data) if isinstance(data, dict) else {}
+
+
 class Port(_Entry):
     """A typed port; its name is the ONNX tensor's."""
 
@@ -89,12 +94,14 @@ class Parameter(_Entry):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_grid(cls, data: dict) -> dict:
-        if isinstance(data, dict) and not data.get("values") and {"default", "low", "high"} <= data.keys():
-            low, high = data["low"], data["high"]
-            quartiles = {round(low + (high - low) * q, 6) for q in (0.0, 0.25, 0.5, 0.75, 1.0)}
-            data = {**data, "values": tuple(sorted(quartiles | {data["default"]}))}
-        return data
+    def _fill_grid(cls, data: object) -> object:
+        entry = _as_entry(data)
+        numbers = [entry.get(key) for key in ("default", "low", "high")]
+        if entry.get("values") or not all(isinstance(number, int | float) for number in numbers):
+            return data
+        default, low, high = (float(cast("float", number)) for number in numbers)
+        quartiles = {round(low + (high - low) * q, 6) for q in (0.0, 0.25, 0.5, 0.75, 1.0)}
+        return {**entry, "values": tuple(sorted(quartiles | {default}))}
 
     @model_validator(mode="after")
     def _in_range(self) -> Parameter:
@@ -155,15 +162,15 @@ class Operator(_Entry):
 
     @model_validator(mode="before")
     @classmethod
-    def _builtin_parameters(cls, data: dict) -> dict:
-        if isinstance(data, dict) and not data.get("parameters") and data.get("builtin") in BUILTIN_PARAMETERS:
-            data = {**data, "parameters": BUILTIN_PARAMETERS[data["builtin"]]}
-        return data
+    def _builtin_parameters(cls, data: object) -> object:
+        entry = _as_entry(data)
+        defaults = BUILTIN_PARAMETERS.get(str(entry.get("builtin")))
+        return data if entry.get("parameters") or defaults is None else {**entry, "parameters": defaults}
 
     @model_validator(mode="after")
     def _whole(self) -> Operator:
         known = {"ensemble": ENSEMBLES, "cascade": CASCADES}.get(self.kind)
-        if known is None:
+        if known is None or self.builtin is None:
             self._check_artifact()
             return self
         if self.builtin not in known:
@@ -176,6 +183,8 @@ class Operator(_Entry):
         return self
 
     def _check_artifact(self) -> None:
+        if self.kind in ("ensemble", "cascade"):
+            raise ValueError(f"a {self.kind} needs 'builtin'; name one")
         if self.builtin:
             raise ValueError(f"a {self.kind} runs an artifact; replace 'builtin' by 'artifact' and 'sha256'")
         for field in ("artifact", "sha256", "inputs"):
