@@ -1,0 +1,128 @@
+"""What a run is, what it ends with, and who is told about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gnncompose.composition.tree import Composition
+from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.evaluation import Evaluation, Trial
+from gnncompose.tasks.task import Task, World
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One agent on one task with one budget.
+
+    Attributes:
+        folder: Where its files go.
+        task: What is searched.
+        world: The condition and the resource.
+        agent: What the agent is called.
+        seed: Source of all randomness.
+        budget: Distinct compositions that may be asked for.
+        config: The settings as plain data.
+    """
+
+    folder: Path
+    task: Task
+    world: World
+    agent: str
+    seed: int
+    budget: int
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("budget", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise GnncomposeError(f"{name}={value}: is no whole number from {least} up; give one")
+
+    def generator(self) -> np.random.Generator:
+        """A fresh generator from the seed."""
+        return np.random.default_rng(self.seed)
+
+    @property
+    def name(self) -> str:
+        """Task, condition, agent and seed as one text."""
+        return f"{self.task.name}/{self.world.condition}/{self.agent}/{self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One composition with what it reached.
+
+    Attributes:
+        composition: The composition.
+        reward: Its reward on validation data.
+        validation: Its evaluation on validation data.
+        test: Its evaluation on test data.
+    """
+
+    composition: Composition
+    reward: float
+    validation: Evaluation
+    test: Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What a run ends with.
+
+    Attributes:
+        start: The composition that the search began with.
+        best_single: The best single model without transforms, by reward on validation data.
+        found: The best composition that the agent asked for.
+        trials: Every trial, in order.
+        wall_s: Seconds from the first evaluation to the end of the search.
+        interrupted: Whether it was stopped before the budget was spent.
+        checkpoint: What the agent learned, where it learned something.
+        model: The found composition as one ONNX file, where it is mergeable.
+    """
+
+    start: Result
+    best_single: Result
+    found: Result
+    trials: tuple[Trial, ...]
+    wall_s: float
+    interrupted: bool = False
+    checkpoint: dict[str, Any] | None = None
+    model: bytes | None = None
+
+    @property
+    def rows(self) -> dict[str, Result]:
+        """The three results that tables compare, by name."""
+        return {"start": self.start, "best_single": self.best_single, "found": self.found}
+
+
+class Tracker(Protocol):
+    """Is told of a run as it goes."""
+
+    def on_start(self, run: Run) -> None:
+        """The run begins."""
+        ...
+
+    def on_trial(self, trial: Trial) -> None:
+        """A distinct composition was evaluated."""
+        ...
+
+    def on_finish(self, summary: Summary) -> None:
+        """The run is over."""
+        ...
+
+
+class FilesOnly:
+    """Tracks nothing: the files of the run folder are always written, with this there is nothing else."""
+
+    def on_start(self, run: Run) -> None:
+        """Does nothing."""
+
+    def on_trial(self, trial: Trial) -> None:
+        """Does nothing."""
+
+    def on_finish(self, summary: Summary) -> None:
+        """Does nothing."""

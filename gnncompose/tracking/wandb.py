@@ -1,0 +1,150 @@
+"""Tracking with Weights & Biases: online with a key, offline without network or account."""
+
+from __future__ import annotations
+
+import html
+import netrc
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlparse
+
+from gnncompose.composition.drawing import draw
+from gnncompose.composition.files import save_composition
+from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.evaluation import Trial
+from gnncompose.tracking.records import result_record
+from gnncompose.tracking.tracker import Run, Summary
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["online", "offline", "disabled"]
+MODES = ("online", "offline", "disabled")
+AXIS = "evaluations"
+METRICS = ("reward", "best_reward", "score", "latency_ms_mean", "cost_usd_per_million")
+BEST = {"best_reward": "max", "reward": "max", "score": "max", "latency_ms_mean": "min", "cost_usd_per_million": "min"}
+COLUMNS = ("index", "composition", *METRICS, "latency_ms_p50", "failure")
+
+
+class WandbTracker:
+    """Logs every evaluation, and at the end a table of compositions, the drawing and the found model.
+
+    Runs are grouped by task, condition and agent; the x-axis is the count of evaluations.
+    """
+
+    def __init__(
+        self,
+        mode: Mode | None = None,
+        project: str = "gnncompose",
+        entity: str | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        """Choose how to track.
+
+        Args:
+            mode: None for online where an API key is at hand, offline elsewhere.
+            project: Where runs are gathered.
+            entity: User or team; None for the key's default.
+            tags: Marks to filter runs by.
+        """
+        self.mode = choose_mode(mode)
+        self.project = project
+        self.entity = entity
+        self.tags = tuple(tags)
+        self._rows: list[list[Any]] = []
+        self._run: Run
+        self._tracked: wandb.Run
+
+    def on_start(self, run: Run) -> None:
+        """Open the W&B run; its files go to the run folder."""
+        import wandb
+
+        self._run = run
+        group = f"{run.task.name}/{run.world.condition}/{run.agent}"
+        try:
+            self._tracked = wandb.init(
+                mode=self.mode,
+                project=self.project,
+                entity=self.entity,
+                dir=str(run.folder),
+                name=f"{group}/seed {run.seed}, budget {run.budget}",
+                group=group,
+                job_type="search",
+                tags=[run.task.name, run.world.condition, run.agent, *self.tags],
+                config={**run.config, "catalog_sha256": run.task.catalog.sha256},
+                reinit="finish_previous",
+                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, save_code=False),
+            )
+        except wandb.Error as problem:
+            reason = str(problem).splitlines()[0]
+            raise GnncomposeError(f"tracker: W&B did not start: {reason}; use tracker.mode=offline") from None
+        self._tracked.define_metric(AXIS)
+        for name in METRICS:
+            self._tracked.define_metric(name, step_metric=AXIS, summary=BEST[name])
+
+    def on_trial(self, trial: Trial) -> None:
+        """Log one evaluation; a failed one has a reward only."""
+        values = {AXIS: trial.index, "reward": trial.reward, "best_reward": trial.best_reward}
+        measured = trial.evaluation
+        if measured is not None:
+            values |= {name: getattr(measured, name) for name in METRICS[2:]}
+        self._tracked.log(values)
+        row = {"index": trial.index, "composition": str(trial.composition), "failure": trial.failure, **values}
+        row["latency_ms_p50"] = measured.latency_ms_p50 if measured else None
+        self._rows.append([row.get(name) for name in COLUMNS])
+
+    def on_finish(self, summary: Summary) -> None:
+        """Log table and drawing, hand over model and composition as an artifact, close the run."""
+        import wandb
+
+        drawing = draw(summary.found.composition)
+        page = f"<!DOCTYPE html><title>{html.escape(str(summary.found.composition))}</title>{drawing}"
+        self._tracked.log(
+            {
+                AXIS: len(summary.trials),
+                "compositions": wandb.Table(columns=list(COLUMNS), data=self._rows),
+                "found": wandb.Html(page, inject=False),
+            }
+        )
+        for name, result in summary.rows.items():
+            self._tracked.summary[name] = result_record(result)
+        self._tracked.summary["interrupted"] = summary.interrupted
+        artifact = wandb.Artifact(
+            f"{self._run.task.name}-{self._run.world.condition}-{self._run.agent}",
+            type="composition",
+            metadata={"found": result_record(summary.found), "catalog_sha256": self._run.task.catalog.sha256},
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder)
+            save_composition(summary.found.composition, path / "best.composition.json")
+            (path / "best.svg").write_text(drawing, encoding="utf-8")
+            if summary.model is not None:
+                (path / "best.onnx").write_bytes(summary.model)
+            artifact.add_dir(str(path))
+            self._tracked.log_artifact(artifact, aliases=["latest", f"seed-{self._run.seed}"])
+            self._tracked.finish()
+
+
+def choose_mode(mode: str | None) -> Mode:
+    """The mode asked for; without one, `WANDB_MODE`, or online where an API key is at hand, else offline.
+
+    Raises:
+        GnncomposeError: There is no such mode.
+    """
+    chosen = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if chosen not in MODES:
+        raise GnncomposeError(f"tracker.mode={chosen}: there is no such mode; use {', '.join(MODES)}")
+    return chosen  # type: ignore[return-value]
+
+
+def has_key() -> bool:
+    """Whether an API key lies in the environment or in the user's netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
