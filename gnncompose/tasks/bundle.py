@@ -1,0 +1,219 @@
+"""Task bundles on disk: reading, writing, and replacing one whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from gnncompose.catalog.catalog import Catalog, load_catalog, read_document
+from gnncompose.catalog.operator import Operator, Port
+from gnncompose.composition.edits import Limits
+from gnncompose.errors import CatalogError, TaskError
+from gnncompose.tasks.task import Split, Task
+
+LARGEST_ARTIFACT_BYTES = 1 << 30
+TASK_FILE, CATALOG_FILE = "task.yaml", "catalog.yaml"
+
+
+class _LimitsEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    nodes: int = Field(12, ge=1)
+    depth: int = Field(6, ge=1)
+    branches: int = Field(4, ge=2)
+
+
+class _TaskFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    metric: str
+    input: Port
+    output: Port
+    limits: _LimitsEntry = _LimitsEntry()
+    conditions: tuple[str, ...]
+    classes: tuple[str, ...] | None = None
+
+    @field_validator("conditions")
+    @classmethod
+    def _clean_first(cls, conditions: tuple[str, ...]) -> tuple[str, ...]:
+        if not conditions or conditions[0] != "clean":
+            raise ValueError("the first condition is not 'clean'; put it first")
+        strange = [c for c in conditions if not c.replace("_", "").replace("-", "").isalnum()]
+        if strange:
+            raise ValueError(f"{strange[0]!r} is no name of a condition; use letters, digits, '_' and '-'")
+        if len(set(conditions)) < len(conditions):
+            raise ValueError("a condition stands twice; drop one")
+        return conditions
+
+
+def load_task(directory: Path) -> Task:
+    """Read a bundle; its data arrays are read when first asked for.
+
+    Raises:
+        TaskError: `task.yaml` or the data's layout breaks the format.
+        CatalogError: `catalog.yaml` does, or an artifact is missing, too large, or not the one it names.
+    """
+    directory = Path(directory)
+    if not (directory / TASK_FILE).is_file():
+        raise TaskError(f"{directory}: holds no {TASK_FILE}; build a task there with 'gnncompose task build'")
+    document = read_document(directory / TASK_FILE, _TaskFile, TaskError)
+    catalog = load_catalog(directory / CATALOG_FILE)
+    for number, operator in enumerate(catalog.operators):
+        if operator.artifact is not None:
+            read_artifact(catalog, number, operator)
+    for condition in document.conditions:
+        for split in required_splits(condition):
+            if not (directory / "data" / condition / f"{split}.npz").is_file():
+                raise TaskError(f"data/{condition}/{split}.npz: is missing; add it or drop the condition")
+    return Task(
+        name=document.name,
+        metric=document.metric,
+        input=document.input,
+        output=document.output,
+        limits=Limits(**document.limits.model_dump()),
+        conditions=document.conditions,
+        catalog=catalog,
+        directory=directory,
+        classes=document.classes,
+    )
+
+
+def required_splits(condition: str) -> tuple[str, ...]:
+    """The splits that every bundle has under that condition."""
+    return ("train", "validation", "test") if condition == "clean" else ("validation", "test")
+
+
+def entry_name(number: int, operator: Operator) -> str:
+    """How messages name a catalog entry."""
+    return f'{CATALOG_FILE}: operators[{number}] "{operator.name}"'
+
+
+def read_artifact(catalog: Catalog, number: int, operator: Operator) -> bytes:
+    """The artifact's bytes, checked against the hash that the catalog states.
+
+    Raises:
+        CatalogError: The file is outside the bundle, missing, a link to elsewhere, too large, or another one.
+    """
+    where = entry_name(number, operator)
+    try:
+        path = catalog.artifact_path(operator)
+        size = path.stat().st_size
+        if size > LARGEST_ARTIFACT_BYTES:
+            raise CatalogError(
+                f"{where}: {operator.artifact} has {size} bytes, above {LARGEST_ARTIFACT_BYTES}; shrink it"
+            )
+        content = path.read_bytes()
+    except CatalogError as problem:
+        message = str(problem)
+        raise CatalogError(message if message.startswith(where) else f"{where}: {message.split(': ', 2)[-1]}") from None
+    except OSError as problem:
+        raise CatalogError(
+            f"{where}: {operator.artifact}: {problem.strerror}; add the file or drop the entry"
+        ) from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != operator.sha256:
+        raise CatalogError(
+            f"{where}: {operator.artifact} has sha256 {found[:12]}…, not {str(operator.sha256)[:12]}…; "
+            f"fetch the file again, or state its new hash if you trust it"
+        )
+    return content
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """An empty folder beside `directory` that takes its place when the block ends well, and else disappears.
+
+    Raises:
+        TaskError: `directory` holds something that is no bundle.
+    """
+    directory = Path(os.path.abspath(directory))
+    if (
+        directory.exists()
+        and not (directory / TASK_FILE).is_file()
+        and (not directory.is_dir() or any(directory.iterdir()))
+    ):
+        raise TaskError(f"{directory}: is there and holds no task bundle; give an empty or new folder")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        content = stage / "new"
+        content.mkdir()
+        yield content
+        if directory.exists():
+            directory.rename(stage / "old")
+        content.rename(directory)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_bundle(
+    directory: Path,
+    *,
+    name: str,
+    metric: str,
+    input_port: Port,
+    output_port: Port,
+    limits: Limits,
+    operators: Sequence[Operator],
+    artifacts: Mapping[str, bytes],
+    data: Mapping[str, Mapping[str, Split]],
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Write all files of a bundle into an empty folder.
+
+    Args:
+        directory: The folder.
+        name: Name of the task and of its catalog.
+        metric: Name of its metric.
+        input_port: The one input.
+        output_port: The one output.
+        limits: Bounds of compositions.
+        operators: Catalog entries, in order.
+        artifacts: Content of each artifact by its path in the bundle.
+        data: Splits by condition and name; `clean` first.
+        classes: Names of the classes.
+    """
+    document = {
+        "format": 1,
+        "name": name,
+        "metric": metric,
+        "input": input_port.model_dump(),
+        "output": output_port.model_dump(),
+        "limits": {"nodes": limits.nodes, "depth": limits.depth, "branches": limits.branches},
+        "conditions": list(data),
+        **({"classes": list(classes)} if classes else {}),
+    }
+    _write_yaml(directory / TASK_FILE, document)
+    _write_yaml(directory / CATALOG_FILE, {"format": 1, "name": name, "operators": [_plain(o) for o in operators]})
+    for path, content in artifacts.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(content)
+    for condition, splits in data.items():
+        folder = directory / "data" / condition
+        folder.mkdir(parents=True)
+        for split, rows in splits.items():
+            np.savez_compressed(folder / f"{split}.npz", x=rows.x, y=rows.y)
+
+
+def _plain(operator: Operator) -> dict[str, Any]:
+    """The entry as a person would write it: without what is empty or follows from the kind."""
+    entry = operator.model_dump(mode="json", exclude_defaults=True)
+    if operator.artifact is not None:
+        entry.setdefault("profile", {})
+    return entry
+
+
+def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")

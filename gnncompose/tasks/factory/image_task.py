@@ -1,0 +1,98 @@
+"""What the shipped image classification tasks have in common: splits under conditions, catalog, bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gnncompose.catalog.operator import Operator, Parameter, Port, PortType, Provenance
+from gnncompose.composition.edits import Limits
+from gnncompose.tasks.bundle import write_bundle
+from gnncompose.tasks.conditions import Condition
+from gnncompose.tasks.factory.artifact import Artifact
+from gnncompose.tasks.task import Split
+
+LIMITS = Limits(nodes=12, depth=6, branches=4)
+_THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+COMBINERS = (
+    Operator(name="mean", kind="ensemble", builtin="mean"),
+    Operator(name="weighted", kind="ensemble", builtin="weighted_mean"),
+    Operator(name="vote", kind="ensemble", builtin="vote"),
+    Operator(name="most_confident", kind="ensemble", builtin="max_confidence"),
+    Operator(
+        name="cascade",
+        kind="cascade",
+        builtin="confidence",
+        parameters={"threshold": Parameter(default=0.8, low=0.5, high=0.999, values=_THRESHOLDS)},
+    ),
+)
+
+
+def under_conditions(
+    splits: Mapping[str, Split], conditions: Mapping[str, Condition], seed: int
+) -> dict[str, dict[str, Split]]:
+    """The splits under each condition; train only clean.
+
+    A condition's rows depend on seed, condition and split alone, so that adding a condition changes no other.
+    """
+    data: dict[str, dict[str, Split]] = {}
+    for condition, corrupt in conditions.items():
+        data[condition] = {}
+        for name, rows in splits.items():
+            if name == "train" and condition != "clean":
+                continue
+            key = int.from_bytes(hashlib.sha256(f"{condition}/{name}".encode()).digest()[:8], "big")
+            generator = np.random.default_rng([seed, key])
+            data[condition][name] = Split(corrupt(rows.x, generator).astype(np.float32), rows.y)
+    return data
+
+
+def write_image_task(
+    directory: Path,
+    *,
+    name: str,
+    artifacts: Sequence[Artifact],
+    data: Mapping[str, Mapping[str, Split]],
+    classes: Sequence[str],
+) -> None:
+    """Write the bundle of an image classification task scored by accuracy."""
+    shape = data["clean"]["validation"].x.shape[1:]
+    write_bundle(
+        directory,
+        name=name,
+        metric="accuracy",
+        input_port=Port(name="image", type=PortType("image", "float32", ("N", *shape))),
+        output_port=Port(name="probs", type=PortType("probs", "float32", ("N", len(classes)))),
+        limits=LIMITS,
+        operators=[*(_entry(artifact) for artifact in artifacts), *COMBINERS],
+        artifacts={_path(artifact): artifact.model.SerializeToString(deterministic=True) for artifact in artifacts},
+        data=data,
+        classes=classes,
+    )
+
+
+def _path(artifact: Artifact) -> str:
+    return f"operators/{artifact.name}.onnx"
+
+
+def _entry(artifact: Artifact) -> Operator:
+    graph = artifact.model.graph
+
+    def port(value: object, domain: str) -> Port:
+        axes = tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
+        return Port(name=value.name, type=PortType(domain, "float32", axes))
+
+    return Operator(
+        name=artifact.name,
+        kind=artifact.kind,
+        artifact=_path(artifact),
+        sha256=hashlib.sha256(artifact.model.SerializeToString(deterministic=True)).hexdigest(),
+        inputs=tuple(port(v, artifact.input_domain) for v in graph.input if v.name not in artifact.parameters),
+        outputs=(port(graph.output[0], artifact.output_domain),),
+        parameters=dict(artifact.parameters),
+        family=artifact.family,
+        provenance=Provenance(source=artifact.source, licence=artifact.licence),
+    )

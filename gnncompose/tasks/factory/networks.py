@@ -1,0 +1,227 @@
+"""Training small torch networks and writing them as ONNX graphs, layer by layer.
+
+Writing the graph from the weights takes milliseconds, needs no tracer, and gives the same bytes every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+from torch import nn
+from torch.nn import functional as F
+
+from gnncompose.tasks.factory.artifact import Artifact, make_model, verify
+
+Network = nn.Sequential
+Corrupt = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def mlp(pixels: int, *hidden: int, classes: int = 10) -> Network:
+    """A perceptron on flattened images; without hidden layers it is linear."""
+    widths = [pixels, *hidden]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for narrow, wide in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(narrow, wide), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+
+
+def cnn(side: int, *channels: int, hidden: int = 0, stride: int = 1, classes: int = 10) -> Network:
+    """A 3x3 convolution, ReLU and halving per entry of `channels`, then a linear head.
+
+    Args:
+        side: Height and width of the images.
+        channels: Output channels of each convolution.
+        hidden: Width of a hidden layer in the head; 0 for none.
+        stride: Stride of the first convolution, which then is not followed by pooling; 2 is the cheap way to halve.
+        classes: Number of classes.
+    """
+    layers: list[nn.Module] = []
+    before = 1
+    for number, width in enumerate(channels):
+        step = stride if number == 0 else 1
+        layers += [nn.Conv2d(before, width, 3, stride=step, padding=1), nn.ReLU()]
+        if step == 1:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        else:
+            side = (side - 1) // step + 1
+        before = width
+    features = before * side * side
+    head = (
+        [nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)]
+        if hidden
+        else [nn.Linear(features, classes)]
+    )
+    return nn.Sequential(*layers, nn.Flatten(), *head)
+
+
+def residual_denoiser(channels: int, depth: int = 1) -> Network:
+    """Convolutions that predict the noise in an image (as DnCNN does: Zhang et al., IEEE TIP 26, 2017)."""
+    layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, padding=1), nn.ReLU()]
+    for _ in range(depth):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: small networks gain nothing by more, and the result then never depends on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train_classifier(
+    build: Callable[[], Network],
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    epochs: float,
+    batch: int = 256,
+    learning_rate: float = 3e-3,
+) -> Network:
+    """Train a classifier with Adam under a one-cycle schedule.
+
+    Args:
+        build: Makes the untrained network; called under the seed.
+        images: Training rows.
+        labels: Their classes.
+        seed: Decides initial weights and order of rows.
+        epochs: Passes over the rows; a fraction ends the last pass early.
+        batch: Rows a step.
+        learning_rate: Highest rate of the schedule.
+    """
+    x, y = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+
+    def loss(network: Network, rows: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(network(x[rows]), y[rows])
+
+    return _train(build, loss, len(x), seed, epochs, batch, learning_rate)
+
+
+def train_denoiser(
+    build: Callable[[], Network],
+    images: np.ndarray,
+    corrupt: Corrupt,
+    *,
+    seed: int,
+    epochs: float,
+    batch: int = 64,
+    learning_rate: float = 3e-3,
+) -> Network:
+    """Train a network to predict what `corrupt` added to the images."""
+    noisy = corrupt(images, np.random.default_rng(seed))
+    x, added = torch.from_numpy(noisy), torch.from_numpy(noisy - images)
+
+    def loss(network: Network, rows: torch.Tensor) -> torch.Tensor:
+        return F.mse_loss(network(x[rows]), added[rows])
+
+    return _train(build, loss, len(x), seed, epochs, batch, learning_rate)
+
+
+def _train(
+    build: Callable[[], Network],
+    loss: Callable[[Network, torch.Tensor], torch.Tensor],
+    rows: int,
+    seed: int,
+    epochs: float,
+    batch: int,
+    learning_rate: float,
+) -> Network:
+    with torch.random.fork_rng(devices=[]), one_thread():
+        torch.manual_seed(seed)
+        network = build().to(memory_format=torch.channels_last)
+        steps = max(1, int(epochs * rows / batch))
+        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+        order = torch.randperm(rows)
+        for step in range(steps):
+            start = step * batch % rows
+            if start < batch:
+                order = torch.randperm(rows)
+            optimizer.zero_grad()
+            loss(network, order[start : start + batch]).backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def export_classifier(
+    name: str, family: str, network: Network, checked_on: np.ndarray, source: str, licence: str, kind: str = "model"
+) -> Artifact:
+    """Write a classifier as image -> probs and compare it with torch on real rows.
+
+    Raises:
+        ExportError: The graph answers differently.
+    """
+    nodes, constants = _layers(network, "image", "logits")
+    nodes.append(helper.make_node("Softmax", ["logits"], ["probs"], axis=1))
+    with torch.no_grad(), one_thread():
+        expected = F.softmax(network(torch.from_numpy(checked_on)), dim=1).numpy()
+    outputs = {"probs": ("N", expected.shape[1])}
+    model = make_model(name, nodes, {"image": ("N", *checked_on.shape[1:])}, outputs, constants)
+    artifact = Artifact(name, "router" if kind == "router" else "model", model, "probs", family, source, licence)
+    verify(artifact, checked_on, expected)
+    return artifact
+
+
+def export_denoiser(name: str, network: Network, checked_on: np.ndarray, source: str, licence: str) -> Artifact:
+    """Write a residual denoiser as image -> image, clipped to [0, 1], and compare it with torch on real rows.
+
+    Raises:
+        ExportError: The graph answers differently.
+    """
+    nodes, constants = _layers(network, "image", "noise")
+    nodes.append(helper.make_node("Sub", ["image", "noise"], ["difference"]))
+    nodes.append(helper.make_node("Clip", ["difference", "zero", "one"], ["image_out"]))
+    constants |= {"zero": np.array(0, np.float32), "one": np.array(1, np.float32)}
+    axes = ("N", *checked_on.shape[1:])
+    model = make_model(name, nodes, {"image": axes}, {"image_out": axes}, constants)
+    artifact = Artifact(name, "transform", model, "image", "denoise", source, licence)
+    rows = torch.from_numpy(checked_on)
+    with torch.no_grad(), one_thread():
+        verify(artifact, checked_on, (rows - network(rows)).clamp(0, 1).numpy())
+    return artifact
+
+
+def _layers(network: Network, source: str, target: str) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """Nodes and weights of a sequence of layers."""
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, np.ndarray] = {}
+    for number, layer in enumerate(network):
+        output = target if number == len(network) - 1 else f"layer{number}"
+        inputs, attributes = [source], {}
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            weights = {f"weight{number}": layer.weight, f"bias{number}": layer.bias}
+            constants |= {name: np.ascontiguousarray(w.detach().numpy()) for name, w in weights.items()}
+            inputs += list(weights)
+        match layer:
+            case nn.Conv2d():
+                pad, kernel, stride = layer.padding[0], layer.kernel_size[0], layer.stride[0]
+                attributes = {"kernel_shape": [kernel] * 2, "pads": [pad] * 4, "strides": [stride] * 2}
+                operator = "Conv"
+            case nn.Linear():
+                operator, attributes = "Gemm", {"transB": 1}
+            case nn.ReLU():
+                operator = "Relu"
+            case nn.MaxPool2d():
+                operator, attributes = (
+                    "MaxPool",
+                    {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2},
+                )
+            case nn.Flatten():
+                operator, attributes = "Flatten", {"axis": 1}
+            case _:
+                raise TypeError(f"no ONNX form is written for layer {type(layer).__name__}")
+        nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        source = output
+    return nodes, constants

@@ -1,0 +1,57 @@
+"""The shipped tasks: every module of this package is one task and offers it as `TASK`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from gnncompose.errors import TaskError
+from gnncompose.tasks.bundle import staged
+
+Progress = Callable[[str], None]
+
+
+class ShippedTask(Protocol):
+    """Builds a bundle from real data.
+
+    Attributes:
+        name: What it is called; the module's name.
+        description: One line for lists.
+        licence: Licences of data and artifacts.
+    """
+
+    name: str
+    description: str
+    licence: str
+
+    def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
+        """Write the bundle into an empty folder; `progress` is told each step."""
+        ...
+
+
+def shipped_tasks() -> dict[str, ShippedTask]:
+    """The shipped tasks by name, found by looking into this package."""
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    return {module.TASK.name: module.TASK for module in modules}
+
+
+def build_task(name: str, directory: Path, *, seed: int = 0, progress: Progress = lambda step: None) -> None:
+    """Build a shipped task; the folder appears whole or not at all.
+
+    Args:
+        name: Which task.
+        directory: Where the bundle goes; an older bundle there is replaced.
+        seed: Decides splits, corruptions and training.
+        progress: Told each step in a few words.
+
+    Raises:
+        TaskError: No task has that name, or the folder holds something else.
+    """
+    tasks = shipped_tasks()
+    if name not in tasks:
+        raise TaskError(f'no shipped task is called "{name}"; there are {", ".join(tasks)}')
+    with staged(directory) as stage:
+        tasks[name].build(stage, seed=seed, progress=progress)
