@@ -1,0 +1,93 @@
+"""Iterated local search: climb along edits to a local optimum, shake it, climb again.
+
+Lourenço, Martin and Stützle, Iterated Local Search, Handbook of Metaheuristics (2003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Literal
+
+import numpy as np
+
+from gnncompose.agents.agent import Proposals
+from gnncompose.composition.edits import Edit
+from gnncompose.composition.space import Space
+from gnncompose.composition.tree import Composition
+from gnncompose.evaluation.evaluation import Trial
+
+Climb = Generator[Composition, Trial, tuple[Composition, float]]
+
+
+class LocalSearch:
+    """Hill climbing over the successors in random order, restarted from a shaken incumbent."""
+
+    def __init__(
+        self,
+        improvement: Literal["first", "best"] = "first",
+        perturbation: int = 2,
+        patience: int | None = 40,
+        kinds_evenly: bool = True,
+    ) -> None:
+        """Set how to climb and how to go on from a local optimum.
+
+        Args:
+            improvement: Move to the first better successor found, or look at all and take the best.
+            perturbation: Random edits that shake an incumbent.
+            patience: Successors tried in vain after which a place counts as a local optimum; None for all.
+            kinds_evenly: Draw the kind of edit first, so that the many settings of parameters do not crowd
+                out the few edits that change structure; False draws all successors alike.
+        """
+        if improvement not in ("first", "best"):
+            raise ValueError(f"improvement is 'first' or 'best', not {improvement!r}")
+        self.improvement = improvement
+        self.perturbation = perturbation
+        self.patience = patience
+        self.kinds_evenly = kinds_evenly
+
+    def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
+        """Yield what each climb looks at; see `Agent.propose`."""
+        trial = yield space.start
+        incumbent, value = yield from self._climb(space, trial.composition, trial.reward, generator)
+        while True:
+            shaken = incumbent
+            for _ in range(int(generator.integers(1, self.perturbation + 1))):
+                reachable = space.successors(shaken)
+                if reachable:
+                    shaken = reachable[int(generator.integers(len(reachable)))][1]
+            trial = yield shaken
+            reached, reward = yield from self._climb(space, shaken, trial.reward, generator)
+            if reward >= value:
+                incumbent, value = reached, reward
+
+    def _climb(self, space: Space, composition: Composition, reward: float, generator: np.random.Generator) -> Climb:
+        """Climb to a local optimum; returns it with its reward."""
+        while True:
+            best: tuple[Composition, float] | None = None
+            tried = self._order(space.successors(composition), generator)[: self.patience]
+            for successor in tried:
+                trial = yield successor
+                if trial.reward > (best[1] if best else reward):
+                    best = successor, trial.reward
+                    if self.improvement == "first":
+                        break
+            if best is None:
+                return composition, reward
+            composition, reward = best
+
+    def _order(self, reachable: list[tuple[Edit, Composition]], generator: np.random.Generator) -> list[Composition]:
+        """The successors in random order."""
+        if not self.kinds_evenly:
+            return [reachable[i][1] for i in generator.permutation(len(reachable))]
+        # Sorting the i-th edit of its kind by i + u, u uniform on [0, 1), deals one of each kind per round.
+        shuffled = [reachable[i] for i in generator.permutation(len(reachable))]
+        ranks: list[float] = []
+        counts: dict[type[Edit], int] = {}
+        for edit, _ in shuffled:
+            counts[type(edit)] = counts.get(type(edit), 0) + 1
+            ranks.append(counts[type(edit)] + float(generator.random()))
+        return [shuffled[i][1] for i in np.argsort(ranks)]
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """Nothing is learned."""
+        return None

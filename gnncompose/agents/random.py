@@ -1,0 +1,35 @@
+"""Random search: random walks along legal edits. The honest baseline that any search must beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gnncompose.agents.agent import Proposals
+from gnncompose.composition.space import Space
+
+
+class Random:
+    """Walks from the start along uniformly drawn legal edits, and begins anew after a walk."""
+
+    def __init__(self, walk_length: int = 8) -> None:
+        """Set the length of walks.
+
+        Args:
+            walk_length: Edits of a walk.
+        """
+        self.walk_length = walk_length
+
+    def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
+        """Yield the compositions of one walk after the other; see `Agent.propose`."""
+        while True:
+            composition = space.start
+            for _ in range(self.walk_length):
+                reachable = space.successors(composition)
+                composition = reachable[int(generator.integers(len(reachable)))][1] if reachable else space.start
+                yield composition
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """Nothing is learned."""
+        return None
