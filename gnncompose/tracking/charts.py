@@ -133,11 +133,12 @@ def _logarithmic(values: Sequence[float], start: float, end: float) -> _Axis:
 
 
 def _mark(x: float, y: float, mark: Mark, size: float, opacity: float) -> str:
+    tall = 1.3 * size
     shapes = {
         "circle": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"',
         "square": f'<rect x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size}" height="{2 * size}"',
         "triangle": f'<path d="M{x - size:.1f} {y + size:.1f}h{2 * size}L{x:.1f} {y - size:.1f}z"',
-        "diamond": f'<path d="M{x:.1f} {y - 1.3 * size:.1f}l{size} {1.3 * size}l{-size} {1.3 * size}l{-size} {-1.3 * size}z"',
+        "diamond": f'<path d="M{x:.1f} {y - tall:.1f}l{size} {tall}l{-size} {tall}l{-size} {-tall}z"',
     }
     ring = ' stroke="#fff" stroke-width="1.2"' if opacity == 1.0 else ""
     return (
@@ -167,7 +168,8 @@ def _chart(x: _Axis, y: _Axis, x_label: str, y_label: str, body: str, keys: Sequ
     parts += [
         body,
         f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" fill="none" stroke="#444"/>',
-        f'<text x="{middle_x}" y="{HEIGHT - 10}" font-size="12.5" text-anchor="middle" fill="#111">{_text(x_label)}</text>',
+        f'<text x="{middle_x}" y="{HEIGHT - 10}" font-size="12.5" text-anchor="middle" fill="#111">'
+        f"{_text(x_label)}</text>",
         f'<text transform="translate(15 {middle_y}) rotate(-90)" font-size="12.5" text-anchor="middle" fill="#111">'
         f"{_text(y_label)}</text>",
         _legend(keys),

@@ -1,0 +1,219 @@
+"""Running the Hydra apps: where their settings lie, one clear line for a mistake, nothing left behind by one."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gnncompose.errors import GnncomposeError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+HYDRA_FILES = {".hydra", "multirun.yaml"}
+Job = Callable[["DictConfig"], None]
+
+
+def resource_directory(name: str) -> Path:
+    """The folder `conf` or `experiments`: within the package as installed from a wheel, else beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    for place in (package / name, package.parent / name):
+        if place.is_dir():
+            return place
+    raise GnncomposeError(f"the folder {name!r} is missing from the installation; install gnncompose again")
+
+
+def run_experiment(name: str, overrides: list[str]) -> None:
+    """Run an app of `experiments/` as if by `python experiments/NAME.py OVERRIDES…`."""
+    path = resource_directory("experiments") / f"{name}.py"
+    sys.argv = [str(path), *overrides]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
+    """Make a function of its settings a Hydra app that answers the user's mistakes with one line and exit code 2.
+
+    Args:
+        config_name: Name of the app's file in `conf/`.
+    """
+
+    def decorate(job: Job) -> Callable[[], None]:
+        def main() -> None:
+            import hydra
+
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+            directory = resource_directory("conf")
+            failures: list[str] = []
+            run = hydra.main(version_base="1.3", config_path=str(directory), config_name=config_name)
+            try:
+                run(_guarded(job, directory / f"{config_name}.yaml", failures))()
+            except KeyboardInterrupt:
+                _fail("interrupted", INTERRUPTED)
+            except Exception as problem:
+                line = explain(problem, directory)
+                if line is None:
+                    raise
+                _remove_sweep()
+                _fail(line, USAGE_ERROR)
+            if failures:
+                raise SystemExit(USAGE_ERROR)
+
+        return main
+
+    return decorate
+
+
+def _fail(line: str, code: int) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _remove_sweep() -> None:
+    """Remove the folder of a sweep none of whose jobs could be composed."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        _remove_if_empty(Path(HydraConfig.get().sweep.dir).absolute())
+
+
+def _guarded(job: Job, primary: Path, failures: list[str]) -> Job:
+    """The job, with its mistakes told and its empty run folder removed; a sweep goes on with its other jobs."""
+
+    @functools.wraps(job)
+    def guarded(config: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        settings = HydraConfig.get()
+        folder = Path(settings.runtime.output_dir)
+        missing = sorted(map(str, OmegaConf.missing_keys(config)))
+        try:
+            if missing:
+                raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
+            _refuse_unknown(config, primary)
+            job(config)
+        except (Exception, KeyboardInterrupt) as problem:
+            _remove_if_empty(folder)
+            line = explain(problem, primary.parent)
+            if line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            if settings.mode != RunMode.MULTIRUN:
+                raise SystemExit(USAGE_ERROR) from None
+            failures.append(line)
+
+    return guarded
+
+
+def _refuse_unknown(config: DictConfig, primary: Path) -> None:
+    """Refuse keys that `+key=value` brought in but nothing reads."""
+    import yaml
+
+    document = yaml.safe_load(primary.read_text(encoding="utf-8"))
+    groups = [
+        key.split()[-1].split("@")[0] for entry in document["defaults"] if isinstance(entry, dict) for key in entry
+    ]
+    known = {*document, *groups} - {"defaults", "hydra"}
+    for key in map(str, config):
+        if key not in known:
+            raise GnncomposeError(f"{key}: there is no such setting; {_near(key, sorted(known))}")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a run folder that holds nothing but Hydra's own files, and the folders that this leaves empty."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - HYDRA_FILES:
+        return
+    shutil.rmtree(folder)
+    here = Path.cwd()
+    for parent in folder.parents:
+        if parent == here or not parent.is_relative_to(here) or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
+def explain(problem: BaseException, directory: Path) -> str | None:
+    """One line for a mistake of the user; None for an error that is not theirs.
+
+    Args:
+        problem: What was raised.
+        directory: The folder `conf`, where near matches are looked up.
+    """
+    from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    causes = [problem]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, GnncomposeError):
+            return str(cause)
+    text = str(problem)
+    if isinstance(problem, MissingConfigException) and (match := re.search(r"Could not find '(.+?)/([^/']*)'", text)):
+        group, name = match.groups()
+        options = sorted(path.stem for path in (directory / group).glob("*.yaml"))
+        return f"{group}={name}: there is no such {group}; {_near(name, options)}"
+    if match := re.search(r"Could not override '(.+?)'", text):
+        return _unknown_setting(match[1], directory)
+    if isinstance(problem, InstantiationException):
+        where, reason = text.strip().splitlines()[-1].removeprefix("full_key: "), str(causes[-1])
+        # A signature that does not fit, or a missing value, is a mistake in the settings; anything else is ours.
+        if "unexpected keyword argument" in reason or "required positional argument" in reason:
+            return f"{where}: {reason.partition(')')[2].strip()}; see the leaf's file in conf/"
+        return None
+    if isinstance(problem, OverrideParseException):
+        return f"{problem.override}: is no override; write key=value"
+    if isinstance(problem, (HydraException, OmegaConfBaseException)):
+        return " ".join(line for line in text.splitlines() if "hydra.cc" not in line).strip()
+    return None
+
+
+def _unknown_setting(key: str, directory: Path) -> str:
+    """One line for a setting that does not exist: the leaf it belongs to, or names near to it."""
+    import yaml
+
+    group = key.partition(".")[0]
+    if group != key:
+        leaves = {
+            path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (directory / group).glob("*.yaml")
+        }
+        owners = [f"{group}={leaf}" for leaf, content in leaves.items() if key.partition(".")[2] in content]
+        if owners:
+            return f"{key}: is a setting of {' or '.join(owners)} only; choose that, or leave it out"
+        options = {f"{group}.{name}" for content in leaves.values() for name in content if not name.startswith("_")}
+    else:
+        apps = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in directory.glob("*.yaml")]
+        options = {name for app in apps for name in app} - {"defaults", "hydra"}
+        options |= {path.name for path in directory.iterdir() if path.is_dir()} - {"hydra"}
+    return f"{key}: there is no such setting; {_near(key, sorted(options))}"
+
+
+def _near(name: str, options: list[str]) -> str:
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are {', '.join(options)}" if options else "see --help"
+
+
+def set_threads(threads: int) -> None:
+    """Set torch's threads, after all imports: libraries that load later set theirs anew.
+
+    Raises:
+        GnncomposeError: The number is no whole number from 1 up.
+    """
+    import torch
+
+    if not isinstance(threads, int) or threads < 1:
+        raise GnncomposeError(f"threads={threads}: is no whole number from 1 up; give one")
+    torch.set_num_threads(threads)

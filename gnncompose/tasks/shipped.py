@@ -1,0 +1,93 @@
+"""Shipped tasks: where their bundles lie, and opening a task by name or by the folder of its bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gnncompose.errors import TaskError
+from gnncompose.tasks.bundle import TASK_FILE, load_task
+from gnncompose.tasks.task import Task
+from gnncompose.tasks.zoo import build_task, shipped_tasks
+
+EXTRA = {"lightgbm", "onnxmltools", "onnxscript", "skl2onnx"}
+
+
+def cache_directory() -> Path:
+    """Where bundles and downloads are kept: `GNNCOMPOSE_CACHE`, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("GNNCOMPOSE_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("gnncompose")
+
+
+def bundle_directory(name: str) -> Path:
+    """Where a shipped task's bundle lies once it is built."""
+    return cache_directory() / "tasks" / name
+
+
+def build_shipped(
+    name: str, directory: Path | None = None, *, seed: int = 0, progress: Callable[[str], None] = print
+) -> Path:
+    """Build a shipped task's bundle and measure its operators.
+
+    Args:
+        name: Which task.
+        directory: Where to; by default where `load_shipped` looks.
+        seed: Decides splits, corruptions and training.
+        progress: Told each step in a few words.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        TaskError: There is no such task, or what it is built with is not installed.
+    """
+    from gnncompose.catalog.profile import profile_catalog
+
+    target = directory or bundle_directory(name)
+    try:
+        build_task(name, target, seed=seed, progress=progress)
+    except ModuleNotFoundError as problem:
+        if problem.name not in EXTRA:
+            raise
+        raise TaskError(f'building "{name}" needs {problem.name}; run pip install "gnncompose[tasks]"') from None
+    progress("measure every operator")
+    profile_catalog(target)
+    return target
+
+
+def load_shipped(name: str, build: bool = False) -> Task:
+    """A shipped task.
+
+    Args:
+        name: Which one.
+        build: Whether to build it where it was not built yet; for tasks that build in under a minute.
+
+    Raises:
+        TaskError: There is no such task, or it was not built yet and `build` is false.
+    """
+    directory = bundle_directory(name)
+    if not (directory / TASK_FILE).exists():
+        if name not in shipped_tasks():
+            raise TaskError(f'no shipped task is called "{name}"; there are {", ".join(shipped_tasks())}')
+        if not build:
+            raise TaskError(f'task "{name}" was not built yet; run gnncompose task build {name}')
+        print(f'building task "{name}" once, into {directory}')
+        build_shipped(name, progress=lambda step: print(f"  {step}", flush=True))
+    return load_task(directory)
+
+
+def open_task(path: str) -> Task:
+    """A task by the folder of its bundle, or a shipped one by name; a folder wins.
+
+    Raises:
+        TaskError: It is neither, or the bundle breaks the format.
+    """
+    if Path(path).expanduser().is_dir():
+        return load_task(Path(path).expanduser())
+    if path in shipped_tasks():
+        return load_shipped(path)
+    known = ", ".join(shipped_tasks())
+    raise TaskError(f'task "{path}": is neither a folder nor a shipped task ({known}); give one of these')
