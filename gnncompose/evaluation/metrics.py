@@ -1,0 +1,62 @@
+"""Metrics, as scikit-learn defines them with its defaults, and scores: the same as higher-is-better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gnncompose.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How outputs are compared with labels.
+
+    Attributes:
+        compute: From outputs [rows, ...] and labels [rows] to the metric's value.
+        score: From the metric's value to the score, higher-is-better.
+    """
+
+    compute: Callable[[np.ndarray, np.ndarray], float]
+    score: Callable[[float], float] = lambda value: value
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows whose most probable class is the label."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean recall over the classes that occur among the labels."""
+    hits = probabilities.argmax(axis=1) == labels
+    return float(np.mean([hits[labels == label].mean() for label in np.unique(labels)]))
+
+
+def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean F1 over the classes that occur among labels or predictions; 0 where a class is never right."""
+    predicted = probabilities.argmax(axis=1)
+    values: list[float] = []
+    for label in np.union1d(labels, predicted):
+        right = int(((predicted == label) & (labels == label)).sum())
+        values.append(2 * right / (int((predicted == label).sum()) + int((labels == label).sum())))
+    return float(np.mean(values))
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(accuracy),
+    "balanced_accuracy": Metric(balanced_accuracy),
+    "f1_macro": Metric(f1_macro),
+}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        TaskError: There is none.
+    """
+    if name not in METRICS:
+        raise TaskError(f'task.yaml: metric: there is no metric "{name}"; choose one of {", ".join(METRICS)}')
+    return METRICS[name]

@@ -1,0 +1,81 @@
+"""What the builtin combiners compute, in numpy; rows first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gnncompose.composition.tree import Node
+
+Combine = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+def combiner(node: Node) -> Combine:
+    """The function of an ensemble node, from its inputs (each [rows, ...]) to its output."""
+    match node.operator.builtin:
+        case "mean":
+            return _mean(len(node.inputs))
+        case "weighted_mean":
+            return _weighted_mean(normalised_weights(node))
+        case "vote":
+            return vote
+        case "max_confidence":
+            return max_confidence
+        case other:
+            raise AssertionError(f"no ensemble {other}")
+
+
+def normalised_weights(node: Node) -> np.ndarray:
+    """float32[inputs]: the weights of a `weighted_mean`, of sum 1."""
+    weights = np.asarray(node.parameter("weights"), dtype=np.float64)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def confidence(predictions: np.ndarray) -> np.ndarray:
+    """[rows]: the largest value of each row."""
+    return predictions.reshape(len(predictions), -1).max(axis=1)
+
+
+def _mean(count: int) -> Combine:
+    share = np.float32(1 / count)
+
+    def mean(inputs: Sequence[np.ndarray]) -> np.ndarray:
+        total = inputs[0] + inputs[1]
+        for predictions in inputs[2:]:
+            total += predictions
+        total *= share
+        return total
+
+    return mean
+
+
+def _weighted_mean(weights: np.ndarray) -> Combine:
+    def weighted_mean(inputs: Sequence[np.ndarray]) -> np.ndarray:
+        total = inputs[0] * weights[0]
+        for predictions, weight in zip(inputs[1:], weights[1:], strict=True):
+            total += predictions * weight
+        return total
+
+    return weighted_mean
+
+
+def vote(inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Share of inputs whose argmax is the class; the lowest class wins a tie within an input."""
+    votes = np.zeros_like(inputs[0])
+    rows = np.arange(len(votes))
+    for predictions in inputs:
+        votes[rows, predictions.argmax(axis=1)] += 1
+    votes *= np.float32(1 / len(inputs))
+    return votes
+
+
+def max_confidence(inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Per row the input with the largest maximum; the first on a tie."""
+    best, most = inputs[0], confidence(inputs[0])
+    for predictions in inputs[1:]:
+        here = confidence(predictions)
+        better = here > most
+        most = np.where(better, here, most)
+        best = np.where(better.reshape((-1,) + (1,) * (predictions.ndim - 1)), predictions, best)
+    return best

@@ -1,0 +1,211 @@
+"""The timing protocol: what it takes to measure a few hundred microseconds to a few percent.
+
+Every measurement pins its thread to a core that no other measurement holds, warms up, and runs single rows in
+rounds. In between it runs a small fixed reference operator. A round's times are multiplied by the reference's
+median when the process began divided by its median in that round, which takes out changes of the core's clock;
+times are therefore those of the machine as it was at the process's first measurement. The raw samples are kept
+after this correction, with the reference's median of the measurement.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from gnncompose.execution.sessions import PROVIDERS, session_options
+
+PROTOCOL = "1"
+WARM_UP_RUNS = 10
+REFERENCE_SIZE = 160
+BASELINE_RUNS = 300
+RUNS_PER_REFERENCE = 4
+CLAIM_TIMEOUT_S = 60.0
+CLAIM_POLL_S = 0.005
+ROW_SEED = 20260101
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """Times of single rows.
+
+    Attributes:
+        samples_ms: float64[rows, repeats], corrected for the drift of the machine.
+        cpu_ms: CPU time of one row: mean over rows of the median over repeats, corrected likewise.
+        reference_ms: Median time of the reference operator during the measurement.
+    """
+
+    samples_ms: np.ndarray
+    cpu_ms: float
+    reference_ms: float
+
+
+def sample_rows(count: int, rows: int) -> np.ndarray:
+    """Which of `count` rows are timed: always the same ones for the same numbers."""
+    generator = np.random.default_rng(ROW_SEED)
+    return np.sort(generator.choice(count, size=min(rows, count), replace=False))
+
+
+def measure(run: Callable[[np.ndarray], object], inputs: list[np.ndarray], repeats: int, threads: int = 1) -> Timing:
+    """Time a function on each of some inputs.
+
+    Args:
+        run: What is timed.
+        inputs: Each one is a call, usually [1, ...].
+        repeats: Rounds over all inputs.
+        threads: Cores that the function may use; more than one is claimed then, and the CPU time is that of
+            the whole process.
+    """
+    clock = time.thread_time_ns if threads == 1 else time.process_time_ns
+    shape = (repeats, len(inputs))
+    wall, cpu = np.empty(shape), np.empty(shape)
+    reference = np.empty((repeats, -(-len(inputs) // RUNS_PER_REFERENCE)))
+    with claimed_cores(threads), no_garbage_collection():
+        baseline = _baseline_ns()
+        for i in range(max(WARM_UP_RUNS, min(len(inputs), 2 * WARM_UP_RUNS))):
+            run(inputs[i % len(inputs)])
+        for turn in range(repeats):
+            _time_round(run, inputs, clock, wall[turn], cpu[turn], reference[turn])
+    drift = baseline / np.median(reference, axis=1)
+    wall *= drift[:, None] / 1e6
+    cpu *= drift[:, None] / 1e6
+    return Timing(wall.T.copy(), float(np.median(cpu, axis=0).mean()), float(np.median(reference)) / 1e6)
+
+
+def _time_round(
+    run: Callable[[np.ndarray], object],
+    inputs: list[np.ndarray],
+    clock: Callable[[], int],
+    wall: np.ndarray,
+    cpu: np.ndarray,
+    reference: np.ndarray,
+) -> None:
+    """One pass over the inputs; fills nanoseconds into the last three."""
+    now = time.perf_counter_ns
+    run_reference = _reference()
+    for i, row in enumerate(inputs):
+        if i % RUNS_PER_REFERENCE == 0:
+            # what ran before has taken the caches: neither the reference nor what is timed may pay for that
+            run_reference()
+            run_reference()
+            started = now()
+            run_reference()
+            reference[i // RUNS_PER_REFERENCE] = now() - started
+            run(row)
+        cpu_started = clock()
+        started = now()
+        run(row)
+        wall[i] = now() - started
+        cpu[i] = clock() - cpu_started
+
+
+@cache
+def _reference() -> Callable[[], object]:
+    """The reference: a matrix times a vector, about 20 microseconds of a server's core."""
+    generator = np.random.default_rng(0)
+    weights = generator.standard_normal((REFERENCE_SIZE, REFERENCE_SIZE)).astype(np.float32) / REFERENCE_SIZE
+    shape = ["N", REFERENCE_SIZE]
+    nodes = [
+        helper.make_node(kind, ["x" if i == 0 else f"h{i}", *(["w"] if kind == "MatMul" else [])], [f"h{i + 1}"])
+        for i, kind in enumerate(["MatMul", "Tanh"] * 3)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "reference",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("h6", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=list(PROVIDERS))
+    feed = {"x": generator.standard_normal((1, REFERENCE_SIZE)).astype(np.float32)}
+    return lambda: session.run(None, feed)
+
+
+@cache
+def _baseline_ns() -> float:
+    """Median time of the reference at the process's first measurement."""
+    run, now = _reference(), time.perf_counter_ns
+    times: list[int] = []
+    for _ in range(BASELINE_RUNS):
+        started = now()
+        run()
+        times.append(now() - started)
+    return float(np.median(times[WARM_UP_RUNS:]))
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keep Python's collector from running, and put it back as it was."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def claimed_cores(count: int = 1) -> Iterator[tuple[int, ...]]:
+    """Hold cores for timing and pin this thread to them; waits while other measurements hold them all.
+
+    The claim is a lock on a file per core in the temporary folder, so a process that dies gives it back.
+    Where the system knows no affinity or no such locks, nothing is claimed.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield ()
+        return
+    allowed = os.sched_getaffinity(0)
+    held = _claim(sorted(allowed), min(count, len(allowed)))
+    try:
+        os.sched_setaffinity(0, held)
+        yield tuple(held)
+    finally:
+        os.sched_setaffinity(0, allowed)
+        for handle in held.values():
+            if handle >= 0:
+                os.close(handle)
+
+
+def _claim(cores: list[int], count: int) -> dict[int, int]:
+    """Lock `count` of the cores; after a minute of waiting goes on without, since a holder may be stopped."""
+    import fcntl  # absent on Windows, where there is no affinity either
+
+    deadline = time.monotonic() + CLAIM_TIMEOUT_S
+    while True:
+        held: dict[int, int] = {}
+        # the last core first: interrupts and unpinned work gather on the first
+        for core in reversed(cores):
+            handle = _open_lock(core)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                continue
+            held[core] = handle
+            if len(held) == count:
+                return held
+        for handle in held.values():
+            os.close(handle)
+        if time.monotonic() > deadline:
+            return {core: -1 for core in cores[-count:]}
+        time.sleep(CLAIM_POLL_S)
+
+
+def _open_lock(core: int) -> int:
+    owner = os.getuid()
+    machine = hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
+    path = Path(tempfile.gettempdir()) / f"gnncompose-core-{machine}-{owner}-{core}.lock"
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,153 @@
+"""Outputs of nodes on whole splits, kept so that a composition runs only what is new in it.
+
+Scoring needs every node on every row sooner or later: neighbours in a search share most nodes, and a cascade's
+threshold moves which rows need a stage. Rows are independent of each other, so cascades and routers are
+resolved by picking rows from whole-split outputs, which gives what a plan gives.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from gnncompose.composition.tree import Composition, Expression, Node
+from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.execution.combiners import combiner, confidence
+from gnncompose.execution.sessions import SessionPool, first_line
+from gnncompose.tasks.task import Split
+
+BATCH = 256
+
+
+class OutputCache:
+    """Arrays by (node id, SHA-256 of the data); the least recently used go when it is full.
+
+    Attributes:
+        limit_bytes: Most bytes of arrays that are kept; 0 keeps none.
+        hits: Look-ups that found something.
+        misses: Look-ups that found nothing.
+    """
+
+    def __init__(self, limit_bytes: int = 1 << 30) -> None:
+        self.limit_bytes = limit_bytes
+        self.hits = 0
+        self.misses = 0
+        self._arrays: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept now."""
+        return self._bytes
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def get(self, node_id: str, data: str) -> np.ndarray | None:
+        """The output of a node on the data, where it is kept."""
+        found = self._arrays.get((node_id, data))
+        if found is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+            self._arrays.move_to_end((node_id, data))
+        return found
+
+    def put(self, node_id: str, data: str, output: np.ndarray) -> None:
+        """Keep an output, unless it alone exceeds the limit; it must not be written to afterwards."""
+        if output.nbytes > self.limit_bytes or (node_id, data) in self._arrays:
+            return
+        self._arrays[node_id, data] = output
+        self._bytes += output.nbytes
+        while self._bytes > self.limit_bytes:
+            _, dropped = self._arrays.popitem(last=False)
+            self._bytes -= dropped.nbytes
+
+
+def whole_split_output(
+    composition: Composition, split: Split, sessions: SessionPool, cache: OutputCache, batch: int = BATCH
+) -> np.ndarray:
+    """Output of a composition on every row of a split; only nodes that the cache lacks are run.
+
+    Args:
+        composition: What to run.
+        split: On which rows.
+        sessions: Gives the sessions.
+        cache: Is asked for the output of every node, and filled.
+        batch: Rows that run at once.
+
+    Returns:
+        [rows, ...] of the task's output type.
+
+    Raises:
+        EvaluationError: An artifact does not load, or an operator failed.
+    """
+    data = split.sha256
+    here: dict[str, np.ndarray] = {}
+
+    def output(expression: Expression) -> np.ndarray:
+        if not isinstance(expression, Node):
+            return split.x
+        found = here.get(expression.id)
+        if found is None:
+            found = cache.get(expression.id, data)
+        if found is None:
+            found = _compute(expression, [output(child) for child in expression.inputs], sessions, batch)
+            cache.put(expression.id, data, found)
+        here[expression.id] = found
+        return found
+
+    return output(composition.root)
+
+
+def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch: int) -> np.ndarray:
+    kind = node.operator.kind
+    try:
+        if kind == "cascade":
+            return _cascade(inputs, np.float32(node.parameter("threshold")))
+        if kind == "router":
+            choice = in_batches(operator_function(node, sessions), inputs[:1], batch).argmax(axis=1)
+            return _pick(choice, inputs[1:])
+        if kind == "ensemble":
+            return combiner(node)(inputs)
+        return in_batches(operator_function(node, sessions), inputs, batch)
+    except (EvaluationError, CatalogError) as problem:
+        raise EvaluationError(str(problem)) from None
+    except Exception as problem:  # ONNX Runtime raises a dozen own types
+        raise EvaluationError(f'operator "{node.operator.name}" failed: {first_line(problem)}') from None
+
+
+def operator_function(node: Node, sessions: SessionPool) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """An operator with an artifact as a function of its input arrays."""
+    session = sessions.session(node.operator)
+    ports = [port.name for port in node.operator.inputs]
+    outputs = [node.operator.outputs[0].name]
+    constants = {name: np.array(value, dtype=np.float32) for name, value in node.parameters}
+    return lambda inputs: session.run(outputs, dict(zip(ports, inputs, strict=True)) | constants)[0]
+
+
+def in_batches(function: Callable[[list[np.ndarray]], np.ndarray], inputs: list[np.ndarray], batch: int) -> np.ndarray:
+    """Apply a function to batches of rows and join what it gives."""
+    rows = len(inputs[0])
+    if rows <= batch:
+        return function(inputs)
+    parts = [function([array[i : i + batch] for array in inputs]) for i in range(0, rows, batch)]
+    return np.concatenate(parts)
+
+
+def _cascade(stages: list[np.ndarray], threshold: np.float32) -> np.ndarray:
+    output = stages[-1]
+    for answers in reversed(stages[:-1]):
+        stays = confidence(answers) >= threshold
+        output = np.where(stays.reshape((-1,) + (1,) * (answers.ndim - 1)), answers, output)
+    return output
+
+
+def _pick(choice: np.ndarray, branches: list[np.ndarray]) -> np.ndarray:
+    output = branches[0].copy()
+    for number, branch in enumerate(branches[1:], start=1):
+        rows = choice == number
+        output[rows] = branch[rows]
+    return output
