@@ -1,0 +1,244 @@
+"""Deep Q-learning over the legal edits of a composition.
+
+Mnih et al., Human-level control through deep reinforcement learning (Nature 2015), with double Q-learning (van
+Hasselt et al., AAAI 2016) and n-step targets (Sutton 1988). The reward of an edit is the improvement r(c′) − r(c),
+so a return is what an episode gains, and `Stop` is worth exactly 0. Three things make it frugal: episodes are short
+and mostly begin at the best composition so far, evaluations go to compositions not evaluated yet, and every edit
+between two evaluated compositions is replayed, walked or not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from gnncompose.agents.agent import Proposals
+from gnncompose.agents.exploration import Exploration
+from gnncompose.agents.replay import Replay
+from gnncompose.agents.returns import n_step_returns
+from gnncompose.agents.visited import Step, Visit, Visited
+from gnncompose.composition.space import Space
+from gnncompose.composition.tree import Composition
+from gnncompose.encoding import Context, Packed, pack
+from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.evaluation import Trial
+from gnncompose.policies.policy import (
+    EditPolicy,
+    EncoderRecipe,
+    policy_from_checkpoint,
+    policy_to_checkpoint,
+    seeded,
+)
+
+GRADIENT_NORM = 10.0
+
+
+class Transition(NamedTuple):
+    """Aim the value of an edit at `reward + discount · value(after)`."""
+
+    before: Visit
+    edit: int
+    reward: float
+    discount: float
+    after: Visit
+    budget_left: float
+
+
+Episode = Generator[Composition, Trial, None]
+
+
+class DQN:
+    """Learns the value of edits while it spends its budget."""
+
+    def __init__(
+        self,
+        encoder: EncoderRecipe,
+        exploration: Exploration,
+        learning_rate: float = 1e-3,
+        gamma: float = 0.9,
+        n_step: int = 3,
+        horizon: int = 4,
+        restart_probability: float = 0.8,
+        unvisited_only: bool = True,
+        replay_known: bool = True,
+        replay_capacity: int = 20_000,
+        batch_size: int = 32,
+        updates_per_evaluation: int = 8,
+        target_interval: int = 50,
+        checkpoint: str | None = None,
+    ) -> None:
+        """Set how to learn.
+
+        Args:
+            encoder: Describes the graph encoder.
+            exploration: How to stray from the best edit.
+            learning_rate: Of Adam.
+            gamma: Discount of a step.
+            n_step: Longest stretch of rewards that a target sums up.
+            horizon: Edits after which an episode is truncated.
+            restart_probability: How often an episode begins at the best composition so far, not at the start.
+            unvisited_only: Whether to choose among edits to compositions not evaluated yet, while there are any.
+            replay_known: Whether to replay every edit between evaluated compositions, or walked ones only.
+            replay_capacity: Most transitions held.
+            batch_size: Transitions of a gradient step.
+            updates_per_evaluation: Gradient steps after each new evaluation.
+            target_interval: Gradient steps after which the target network takes over the weights.
+            checkpoint: File with a policy to begin with; None to begin from random weights.
+        """
+        self.encoder = encoder
+        self.exploration = exploration
+        self.learning_rate = learning_rate
+        self.gamma = gamma
+        self.n_step = n_step
+        self.horizon = horizon
+        self.restart_probability = restart_probability
+        self.unvisited_only = unvisited_only
+        self.replay_known = replay_known
+        self.replay_capacity = replay_capacity
+        self.batch_size = batch_size
+        self.updates_per_evaluation = updates_per_evaluation
+        self.target_interval = target_interval
+        self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
+        self._policy: EditPolicy | None = None
+
+    def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
+        """Yield the compositions of one episode after the other; see `Agent.propose`."""
+        run = _Run(self, space, budget, generator, self._initial)
+        self._policy = run.online
+        visit = run.take_in((yield space.start))
+        start = visit
+        while True:
+            restart = generator.random() < self.restart_probability
+            yield from run.episode(run.visited.best if restart else start)
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The policy of the latest run, or the one to begin with; None where there is neither."""
+        policy = self._policy or self._initial
+        return None if policy is None else policy_to_checkpoint(policy)
+
+
+class _Run:
+    """The networks and memory of one run."""
+
+    def __init__(
+        self, agent: DQN, space: Space, budget: int, generator: np.random.Generator, initial: EditPolicy | None
+    ) -> None:
+        self.agent = agent
+        self.budget = budget
+        self.generator = generator
+        self.visited = Visited(space)
+        self.replay: Replay[tuple[str, int, int], Transition] = Replay(agent.replay_capacity)
+        seed = int(generator.integers(2**31))
+        self.online = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(agent.encoder), seed)
+        self.target = copy.deepcopy(self.online)
+        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=agent.learning_rate)
+        self.updates = 0
+
+    @property
+    def left(self) -> float:
+        """Share of the budget that is left."""
+        return 1.0 - len(self.visited.by_id) / self.budget
+
+    def take_in(self, trial: Trial) -> Visit:
+        """Remember a trial and, where it is new, learn."""
+        new = trial.composition not in self.visited
+        visit, known = self.visited.add(trial)
+        if self.agent.replay_known:
+            for step in known:
+                self._remember([step], terminated=False)
+        if new and len(self.replay) >= 2:
+            for _ in range(self.agent.updates_per_evaluation):
+                self._update()
+        return visit
+
+    def episode(self, visit: Visit) -> Episode:
+        """Walk one episode; it terminates by `Stop` and is truncated by the horizon."""
+        steps: list[Step] = []
+        for number in range(self.agent.horizon):
+            edit = self._choose(visit, may_stop=number > 0)
+            if edit == visit.stop:
+                break
+            after = self.take_in((yield visit.successors[edit]))
+            steps.append(Step(visit, edit, after))
+            visit = after
+        # Stop is worth 0 in every state, so an episode that it ended needs no transition for it: the value of
+        # the last state is never below 0. What led there must not be cut off as if it had no future.
+        self._remember(steps, terminated=False)
+
+    def _choose(self, visit: Visit, *, may_stop: bool) -> int:
+        """Number of the edit to walk; an episode's first is not `Stop`, or nothing would be learned from it."""
+        allowed = self.visited.unvisited(visit) if self.agent.unvisited_only else []
+        allowed = allowed or list(range(len(visit.successors)))
+        if may_stop or not allowed:
+            allowed = [*allowed, visit.stop]
+        with torch.no_grad():
+            packed = pack([visit.graph], [Context(self.left, visit.reward)])
+            values = self._values(self.online, packed).numpy()[allowed]
+        return allowed[self.agent.exploration.choose(values, 1.0 - self.left, self.generator)]
+
+    def _values(self, policy: EditPolicy, packed: Packed) -> Float[Tensor, " edit"]:
+        """Value of every edit; that of `Stop` is known."""
+        return policy(packed, self.visited.catalog.operators).masked_fill(packed.is_stop, 0.0)
+
+    def _remember(self, steps: Sequence[Step], *, terminated: bool) -> None:
+        rewards = [step.reward for step in steps]
+        for stretch in n_step_returns(rewards, self.agent.gamma, self.agent.n_step, terminated=terminated):
+            first, last = steps[stretch.start], steps[stretch.end - 1]
+            key = first.before.composition.id, first.edit, stretch.end - stretch.start
+            transition = Transition(first.before, first.edit, stretch.reward, stretch.discount, last.after, self.left)
+            self.replay.add(key, transition)
+
+    def _update(self) -> None:
+        """One gradient step on a batch from the replay."""
+        batch = self.replay.sample(self.agent.batch_size, self.generator)
+        aims = self._targets(batch)
+        packed = pack(
+            [t.before.graph for t in batch],
+            [Context(t.budget_left, t.before.reward) for t in batch],
+            chosen=[t.edit for t in batch],
+        )
+        loss = F.smooth_l1_loss(self._values(self.online, packed), aims)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.online.parameters(), GRADIENT_NORM)
+        self.optimizer.step()
+        self.updates += 1
+        if self.updates % self.agent.target_interval == 0:
+            self.target.load_state_dict(self.online.state_dict())
+
+    @torch.no_grad()
+    def _targets(self, batch: Sequence[Transition]) -> Float[Tensor, " batch"]:
+        """Double Q-learning: the online network chooses the next edit, the target network values it."""
+        packed = pack([t.after.graph for t in batch], [Context(t.budget_left, t.after.reward) for t in batch])
+        online, target = self._values(self.online, packed), self._values(self.target, packed)
+        counts = [len(t.after.graph.edit_kind) for t in batch]
+        chosen = [part.argmax() for part in online.split(counts)]
+        values = torch.stack([part[c] for part, c in zip(target.split(counts), chosen, strict=True)])
+        rewards = torch.tensor([t.reward for t in batch])
+        return rewards + torch.tensor([t.discount for t in batch]) * values
+
+
+def load_policy(path: str, recipe: EncoderRecipe) -> EditPolicy:
+    """Read a policy from a checkpoint file, which is never unpickled into anything but plain data.
+
+    Raises:
+        GnncomposeError: The file is missing, damaged, or of another architecture.
+    """
+    try:
+        data = torch.load(Path(path), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise GnncomposeError(f"{path}: there is no such checkpoint; give the path of a checkpoint.pt") from None
+    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
+        reason = str(problem).splitlines()[0]
+        raise GnncomposeError(
+            f"{path}: is no readable checkpoint ({reason}); give the path of a checkpoint.pt"
+        ) from None
+    return policy_from_checkpoint(data, recipe, name=path)

@@ -1,0 +1,77 @@
+"""How a learner strays from the edit that it thinks best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Exploration(Protocol):
+    """Chooses among valued edits."""
+
+    def choose(self, values: Float[np.ndarray, " edit"], progress: float, generator: np.random.Generator) -> int:
+        """Number of the chosen edit.
+
+        Args:
+            values: What each edit is thought to be worth.
+            progress: Share of the budget that is spent, 0 to 1.
+            generator: Source of randomness.
+        """
+        ...
+
+
+def _annealed(start: float, end: float, share: float, progress: float) -> float:
+    """Linear from `start` to `end` over the first `share` of the run."""
+    return end + (start - end) * max(0.0, 1.0 - progress / share) if share > 0 else end
+
+
+def greedy(values: Float[np.ndarray, " edit"], generator: np.random.Generator) -> int:
+    """Number of the best edit; ties are drawn."""
+    return int(generator.choice(np.flatnonzero(values == values.max())))
+
+
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """Draws uniformly with probability epsilon, else takes the best.
+
+    Attributes:
+        start: Epsilon at the beginning.
+        end: Epsilon from `share` of the budget on.
+        share: Share of the budget over which epsilon falls linearly.
+    """
+
+    start: float = 1.0
+    end: float = 0.05
+    share: float = 0.5
+
+    def choose(self, values: Float[np.ndarray, " edit"], progress: float, generator: np.random.Generator) -> int:
+        """See `Exploration.choose`."""
+        if generator.random() < _annealed(self.start, self.end, self.share, progress):
+            return int(generator.integers(len(values)))
+        return greedy(values, generator)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Draws edits with probability proportional to exp(value / temperature).
+
+    Attributes:
+        start: Temperature at the beginning, in the unit of rewards.
+        end: Temperature from `share` of the budget on.
+        share: Share of the budget over which the temperature falls linearly.
+    """
+
+    start: float = 0.2
+    end: float = 0.01
+    share: float = 0.5
+
+    def choose(self, values: Float[np.ndarray, " edit"], progress: float, generator: np.random.Generator) -> int:
+        """See `Exploration.choose`."""
+        temperature = _annealed(self.start, self.end, self.share, progress)
+        if temperature <= 0:
+            return greedy(values, generator)
+        weights = np.exp((values - values.max()) / temperature)
+        return int(generator.choice(len(values), p=weights / weights.sum()))

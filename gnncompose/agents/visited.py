@@ -1,0 +1,100 @@
+"""What a run has visited: evaluated compositions, encoded once, and the transitions known between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch_geometric.data import Data
+
+from gnncompose.composition.edits import Stop
+from gnncompose.composition.space import Space
+from gnncompose.composition.tree import Composition
+from gnncompose.encoding import CatalogFeatures, encode
+from gnncompose.evaluation.evaluation import Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """An evaluated composition with its legal edits.
+
+    Attributes:
+        composition: What was evaluated.
+        reward: Its reward.
+        successors: Where each edit leads; `Stop`, the last edit, leads nowhere and has no entry.
+        graph: The encoded composition with all its edits, `Stop` last.
+    """
+
+    composition: Composition
+    reward: float
+    successors: tuple[Composition, ...]
+    graph: Data
+
+    @property
+    def stop(self) -> int:
+        """Number of the edit `Stop`."""
+        return len(self.successors)
+
+
+class Step(NamedTuple):
+    """An edit that leads from one visited composition to another; its reward is the improvement."""
+
+    before: Visit
+    edit: int
+    after: Visit
+
+    @property
+    def reward(self) -> float:
+        """r(c′) − r(c)."""
+        return self.after.reward - self.before.reward
+
+
+class Visited:
+    """All visits of a run.
+
+    Edits are deterministic and a re-visit is free, so any edit between two visited compositions is as good as
+    walked: its transition is known without a step.
+    """
+
+    def __init__(self, space: Space) -> None:
+        """Begin with nothing.
+
+        Args:
+            space: Where the run searches.
+        """
+        self.space = space
+        self.catalog = CatalogFeatures.of(space.catalog)
+        self.by_id: dict[str, Visit] = {}
+        self._leading_to: dict[str, list[tuple[Visit, int]]] = {}
+
+    def __contains__(self, composition: Composition) -> bool:
+        return composition.id in self.by_id
+
+    def add(self, trial: Trial) -> tuple[Visit, list[Step]]:
+        """Take in a trial.
+
+        Returns:
+            Its visit, and the steps to and from it that became known; none on a re-visit.
+        """
+        key = trial.composition.id
+        if key in self.by_id:
+            return self.by_id[key], []
+        reachable = self.space.successors(trial.composition)
+        graph = encode(trial.composition, [*(edit for edit, _ in reachable), Stop()], self.catalog)
+        visit = Visit(trial.composition, trial.reward, tuple(c for _, c in reachable), graph)
+        self.by_id[key] = visit
+        known = [Step(before, edit, visit) for before, edit in self._leading_to.get(key, [])]
+        for edit, successor in enumerate(visit.successors):
+            self._leading_to.setdefault(successor.id, []).append((visit, edit))
+            if successor.id in self.by_id:
+                known.append(Step(visit, edit, self.by_id[successor.id]))
+        return visit, known
+
+    @property
+    def best(self) -> Visit:
+        """The visit with the highest reward; the earliest of equals."""
+        return max(self.by_id.values(), key=lambda visit: visit.reward)
+
+    def unvisited(self, visit: Visit) -> list[int]:
+        """Numbers of the edits that lead to compositions not evaluated yet."""
+        return [edit for edit, successor in enumerate(visit.successors) if successor.id not in self.by_id]

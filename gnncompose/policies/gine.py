@@ -1,0 +1,59 @@
+"""The graph isomorphism network with edge features.
+
+Xu et al., How Powerful are Graph Neural Networks? (ICLR 2019), with the edge features of Hu et al., Strategies for
+Pre-training Graph Neural Networks (ICLR 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch_geometric.nn import GINEConv
+
+from gnncompose.encoding import EDGE_DIM, NODE_DIM
+
+
+@dataclass(frozen=True)
+class Gine:
+    """Describes a GINE encoder; building is left to the agent, which seeds the weights.
+
+    Attributes:
+        dim: Size of a node's embedding.
+        layers: Rounds of message passing.
+    """
+
+    dim: int = 48
+    layers: int = 2
+
+    def build(self) -> GineEncoder:
+        """A new encoder, its weights drawn from torch's current random state."""
+        return GineEncoder(self.dim, self.layers)
+
+
+class GineEncoder(nn.Module):
+    """Embeds nodes by what they are and by what stands around them."""
+
+    def __init__(self, dim: int, layers: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.enter = nn.Linear(NODE_DIM, dim)
+        self.convolutions = nn.ModuleList(
+            GINEConv(nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)), edge_dim=EDGE_DIM)
+            for _ in range(layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(layers))
+
+    def forward(
+        self,
+        x: Float[Tensor, "node node_dim"],
+        edge_index: Int[Tensor, "2 edge"],
+        edge_attr: Float[Tensor, "edge edge_dim"],
+    ) -> Float[Tensor, "node dim"]:
+        """Embed the nodes of one or several packed graphs."""
+        nodes = torch.relu(self.enter(x))
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            nodes = nodes + torch.relu(norm(convolution(nodes, edge_index, edge_attr)))
+        return nodes

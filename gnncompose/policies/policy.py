@@ -1,0 +1,115 @@
+"""The policy: a graph encoder, and a head that scores every legal edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gnncompose.composition.edits import KINDS
+from gnncompose.encoding import CONTEXT_DIM, NODE_DIM, OPERATOR_DIM, VALUE_DIM, Packed
+from gnncompose.errors import GnncomposeError
+
+Built = TypeVar("Built")
+
+
+class EncoderRecipe(Protocol):
+    """A frozen dataclass that describes an encoder; such as `Gine`."""
+
+    dim: int
+
+    def build(self) -> nn.Module:
+        """A new encoder from (x, edge_index, edge_attr) to float[node, dim]."""
+        ...
+
+
+class EditPolicy(nn.Module):
+    """Scores legal edits from the place that each changes and the operator that it brings.
+
+    The first layer is a sum of projections, so places and operators are projected once per node and operator,
+    not once per edit.
+    """
+
+    def __init__(self, recipe: EncoderRecipe) -> None:
+        super().__init__()
+        dim = recipe.dim
+        self.recipe = recipe
+        self.encoder = recipe.build()
+        self.source = nn.Linear(dim, dim)
+        self.consumer = nn.Linear(dim, dim, bias=False)
+        self.operator = nn.Sequential(nn.Linear(OPERATOR_DIM, dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
+        self.kind = nn.Embedding(len(KINDS), dim)
+        self.value = nn.Linear(VALUE_DIM, dim, bias=False)
+        self.whole = nn.Linear(dim + CONTEXT_DIM, dim, bias=False)
+        self.score = nn.Sequential(nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+
+    def forward(self, packed: Packed, operators: Float[Tensor, "operators operator_dim"]) -> Float[Tensor, " edit"]:
+        """Score every edit of the packed compositions.
+
+        Args:
+            packed: Compositions with their edits.
+            operators: Features of the catalog's operators, the row of zeros last.
+
+        Returns:
+            One score for each edit.
+        """
+        nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr)
+        sizes = torch.bincount(packed.graph, minlength=len(packed.context)).unsqueeze(1)
+        readout = nodes.new_zeros(len(packed.context), nodes.shape[1]).index_add(0, packed.graph, nodes) / sizes
+        whole = self.whole(torch.cat([readout, packed.context], dim=1))
+        hidden = (
+            self.source(nodes)[packed.edit_source]
+            + self.consumer(nodes)[packed.edit_consumer]
+            + self.operator(operators)[packed.edit_operator]
+            + self.kind(packed.edit_kind)
+            + self.value(packed.edit_values)
+            + whole[packed.edit_graph]
+        )
+        return self.score(hidden).squeeze(1)
+
+
+def seeded(build: Callable[[], Built], seed: int) -> Built:
+    """Build something with weights drawn from a seed; torch's global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def policy_to_checkpoint(policy: EditPolicy) -> dict[str, Any]:
+    """Weights with the architecture that they fit, as plain data and tensors."""
+    recipe = policy.recipe
+    return {
+        "format": 1,
+        "encoder": f"{type(recipe).__module__}.{type(recipe).__qualname__}",
+        "architecture": asdict(recipe),  # type: ignore[call-overload]
+        "features": {"node": NODE_DIM, "operator": OPERATOR_DIM, "value": VALUE_DIM, "context": CONTEXT_DIM},
+        "weights": {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()},
+    }
+
+
+def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name: str) -> EditPolicy:
+    """Rebuild a policy with the architecture that its checkpoint holds.
+
+    Args:
+        data: From `policy_to_checkpoint`.
+        recipe: Of the class that the checkpoint was made with; its sizes give way to the checkpoint's.
+        name: What to call the checkpoint in messages.
+
+    Raises:
+        GnncomposeError: The checkpoint is of another encoder, or of other features.
+    """
+    asked = f"{type(recipe).__module__}.{type(recipe).__qualname__}"
+    if data.get("format") != 1 or "weights" not in data:
+        raise GnncomposeError(f"{name}: is no policy of format 1; give a checkpoint.pt or policy.pt of this version")
+    if data["encoder"] != asked:
+        raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
+    features = {"node": NODE_DIM, "operator": OPERATOR_DIM, "value": VALUE_DIM, "context": CONTEXT_DIM}
+    if data["features"] != features:
+        raise GnncomposeError(f"{name}: was made with features {data['features']}, not {features}; train it again")
+    policy = seeded(lambda: EditPolicy(type(recipe)(**data["architecture"])), seed=0)
+    policy.load_state_dict(data["weights"])
+    return policy
