@@ -41,7 +41,7 @@ def search(config: DictConfig) -> None:
         config=OmegaConf.to_container(config, resolve=True),
     )
     prices = instantiate(config.resources)
-    evaluator = instantiate(config.evaluator, task=task, world=run.world, prices=prices)
+    evaluator = instantiate(config.evaluator)(task, run.world, prices)
     agent = instantiate(config.agent, _convert_="all")
     reward = instantiate(config.reward)
     trackers = [FilesTracker(), instantiate(config.tracker, _convert_="all"), ProgressTracker()]

@@ -11,7 +11,9 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from hydra.experimental.callback import Callback
 
 from gnncompose.errors import GnncomposeError
 
@@ -64,7 +66,8 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 line = explain(problem, directory)
                 if line is None:
                     raise
-                _remove_sweep()
+                for folder in SweepFolders.known:
+                    _remove_if_empty(folder)
                 _fail(line, USAGE_ERROR)
             if failures:
                 raise SystemExit(USAGE_ERROR)
@@ -79,12 +82,14 @@ def _fail(line: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _remove_sweep() -> None:
-    """Remove the folder of a sweep none of whose jobs could be composed."""
-    from hydra.core.hydra_config import HydraConfig
+class SweepFolders(Callback):
+    """Remembers where sweeps go, so that one none of whose jobs could be composed leaves nothing behind."""
 
-    if HydraConfig.initialized():
-        _remove_if_empty(Path(HydraConfig.get().sweep.dir).absolute())
+    known: ClassVar[list[Path]] = []
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Hydra calls this before it writes anything; the keywords are its own."""
+        self.known.append(Path(config.hydra.sweep.dir).absolute())
 
 
 def _guarded(job: Job, primary: Path, failures: list[str]) -> Job:

@@ -1,0 +1,81 @@
+import inspect
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import OmegaConf
+
+from gnncompose.evaluation.cost import load_prices
+from gnncompose.launch import resource_directory
+from gnncompose.tasks.bundle import load_task
+from gnncompose.tasks.task import World
+
+CONF = resource_directory("conf")
+LEAVES = sorted(p.relative_to(CONF) for g in CONF.iterdir() if g.is_dir() for p in g.glob("*.yaml"))
+OBJECTS = [leaf for leaf in LEAVES if leaf.parts[0] not in ("hydra", "experiment")]
+HANDED_IN = {"evaluator": {"task", "world", "prices"}}
+METHODS = {
+    "agent": "propose",
+    "reward": "bind",
+    "evaluator": "evaluate",
+    "tracker": "on_trial",
+    "resources": "resource",
+    "task": "split",
+}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, digits_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "digits").symlink_to(digits_directory)
+    monkeypatch.setenv("GNNCOMPOSE_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("leaf", OBJECTS, ids=str)
+def test_leaf__instantiates(leaf: Path, digits_directory: Path) -> None:
+    config = OmegaConf.load(CONF / leaf)
+    if str(leaf) == "task/bundle.yaml":
+        config.path = str(digits_directory)
+    if str(leaf) == "task/fashion.yaml":
+        with pytest.raises(InstantiationException, match="gnncompose task build fashion"):
+            instantiate(config)
+        return
+    made = instantiate(config)
+    if leaf.parts[0] == "evaluator":
+        made = made(load_task(digits_directory), World(), load_prices())
+    assert callable(getattr(made, METHODS[leaf.parts[0]]))
+
+
+@pytest.mark.parametrize("leaf", OBJECTS, ids=str)
+def test_leaf__names_exactly_its_targets_arguments(leaf: Path) -> None:
+    config = OmegaConf.load(CONF / leaf)
+    try:
+        target = get_class(config._target_)
+    except ValueError:
+        target = get_method(config._target_)
+    arguments = set(inspect.signature(target).parameters) - HANDED_IN.get(leaf.parts[0], set())
+    assert {str(key) for key in config if not str(key).startswith("_")} == arguments
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=str)
+def test_leaf__composes_with_the_app(leaf: Path) -> None:
+    group, name = leaf.parts[0], leaf.stem
+    prefix = "+" if group == "experiment" else ""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("search", overrides=[f"{prefix}{group}={name}"])
+    assert OmegaConf.is_struct(config)
+    if group not in ("hydra", "experiment"):
+        assert config[group]._target_ == OmegaConf.load(CONF / leaf)._target_
+
+
+def test_apps__put_self_last() -> None:
+    for path in CONF.glob("*.yaml"):
+        assert OmegaConf.load(path).defaults[-1] == "_self_"
+
+
+def test_hydra__is_the_version_that_the_messages_were_written_for() -> None:
+    assert hydra.__version__.startswith("1.3")

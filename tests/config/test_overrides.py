@@ -1,0 +1,64 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
+MISTAKES = {
+    "agnt=dqn": "agnt: there is no such setting; did you mean agent?",
+    "budgett=3": "budgett: there is no such setting; did you mean budget",
+    "agent=dqnn": "agent=dqnn: there is no such agent; did you mean dqn?",
+    "agent.learning_ratee=1": "agent.learning_ratee: there is no such setting; did you mean agent.learning_rate",
+    "+foo=1": "foo: there is no such setting",
+    "+reward.foo=1": "unexpected keyword argument 'foo'",
+    "budget=abc": "budget=abc: is no whole number",
+    "budget=0": "budget=0: is no whole number from 1 up",
+    "threads=0": "threads=0: is no whole number",
+    "bogus": "bogus: is no override; write key=value",
+    "task=bundle": "task.path: is needed; give task.path=VALUE",
+    "+experiment=dem": "experiment=dem: there is no such experiment; did you mean demo?",
+    "tracker.mode=ofline": "tracker.mode=ofline: there is no such mode",
+    "condition=fog": 'no condition "fog"',
+    "resource=gpu": 'no resource "gpu"',
+}
+
+
+def run(directory: Path, *overrides: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SEARCH), *overrides]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_search__answers_a_mistake_with_one_line_and_writes_nothing(
+    override: str, tmp_path: Path, digits_directory: Path
+) -> None:
+    task = [] if override == "task=bundle" else ["task=bundle", f"task.path={digits_directory}"]
+    done = run(tmp_path, *task, override)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert MISTAKES[override] in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("override", ["agent=dqn,dqnn", "agnt=dqn,random"])
+def test_search__writes_nothing_where_a_sweep_names_what_does_not_exist(override: str, tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", override)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_search__helps_without_torch(tmp_path: Path) -> None:
+    code = (
+        f"import runpy, sys; sys.argv = ['search.py', '--help']; runpy.run_path({str(SEARCH)!r}, run_name='__main__')"
+    )
+    guard = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'wandb' in sys.modules))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", guard + code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "agent: " in done.stdout
+    assert done.stdout.endswith("False False\n")
