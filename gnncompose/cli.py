@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
-DIGITS = 4
 
 SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(help="Find out which wiring of models and transformations answers best.", **SETTINGS)
@@ -206,7 +205,7 @@ def evaluate(
     print(f"{'condition':<24}{bundle.metric:>12}{'mean ms':>10}{'p50 ms':>10}{'p99 ms':>10}{'USD/million':>13}")
     for name, e in found.items():
         figures = f"{e.latency_ms_mean:>10.3f}{e.latency_ms_p50:>10.3f}{e.latency_ms_p99:>10.3f}"
-        print(f"{name:<24}{e.metric:>12.{DIGITS}f}{figures}{e.cost_usd_per_million:>13.{DIGITS}f}")
+        print(f"{name:<24}{e.metric:>12.4f}{figures}{e.cost_usd_per_million:>13.3g}")
 
 
 def _evaluation_record(evaluation: Evaluation) -> dict[str, Any]:

@@ -55,6 +55,8 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
 
             os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us instead of being printed
             os.environ.setdefault("OMP_NUM_THREADS", "1")
+            # Hydra's parser takes flags only before or after all overrides; people put -m anywhere.
+            sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
             directory = resource_directory("conf")
             failures: list[str] = []
             run = hydra.main(version_base="1.3", config_path=str(directory), config_name=config_name)

@@ -36,6 +36,8 @@ class ProgressTracker:
         score = f"{trial.evaluation.score:.3f}" if trial.evaluation else "failed"
         self._bar.set_postfix_str(f"best reward {trial.best_reward:.3f}, last score {score}", refresh=False)
         self._bar.update()
+        if trial.index == self._run.budget:
+            self._bar.close()
 
     def on_finish(self, summary: Summary) -> None:
         """Close the bar and print the table."""
@@ -59,7 +61,7 @@ def table(summary: Summary) -> str:
                 f"{test.score:.3f}",
                 f"{test.latency_ms_mean:.3f} ms",
                 f"{test.latency_ms_p50:.3f} ms",
-                f"{test.cost_usd_per_million:.4f}",
+                f"{test.cost_usd_per_million:.3g}",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]

@@ -122,7 +122,8 @@ class WandbTracker:
             (path / "best.svg").write_text(drawing, encoding="utf-8")
             if summary.model is not None:
                 (path / "best.onnx").write_bytes(summary.model)
-            artifact.add_dir(str(path))
+            for file in sorted(path.iterdir()):
+                artifact.add_file(str(file))
             self._tracked.log_artifact(artifact, aliases=["latest", f"seed-{self._run.seed}"])
             self._tracked.finish()
 

@@ -190,8 +190,11 @@ def test_commands__answer_what_is_missing_with_one_line(composition: Path, digit
 
 
 def test_help__is_quick_and_imports_nothing_heavy() -> None:
-    code = "import sys; sys.argv = ['gnncompose', '--help']\nfrom gnncompose.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "print({'torch', 'onnxruntime', 'wandb', 'sklearn', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys; sys.argv = ['gnncompose', '--help']\nfrom gnncompose.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print({'torch', 'onnxruntime', 'wandb', 'sklearn', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("set()\n")
     for command in ("task", "catalog", "evaluate", "show", "merge", "search"):
