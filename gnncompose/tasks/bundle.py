@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,12 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gnncompose.catalog.artifacts import check_artifact
 from gnncompose.catalog.catalog import Catalog, load_catalog, read_document
-from gnncompose.catalog.operator import Operator, Port
+from gnncompose.catalog.operator import Operator, Port, PortType
 from gnncompose.composition.edits import Limits
 from gnncompose.errors import CatalogError, TaskError
-from gnncompose.tasks.task import Split, Task
+from gnncompose.tasks.task import SPLITS, Split, Task, read_split
 
 LARGEST_ARTIFACT_BYTES = 1 << 30
 TASK_FILE, CATALOG_FILE = "task.yaml", "catalog.yaml"
@@ -129,6 +131,63 @@ def read_artifact(catalog: Catalog, number: int, operator: Operator) -> bytes:
             f"fetch the file again, or state its new hash if you trust it"
         )
     return content
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """What a whole check of a bundle found.
+
+    Attributes:
+        task: The task.
+        row_deviation: By operator, the largest deviation between rows run together and alone.
+    """
+
+    task: Task
+    row_deviation: Mapping[str, float]
+
+
+def check_bundle(directory: Path) -> BundleReport:
+    """Check everything that the format and its rules ask of a bundle; runs each operator on real rows.
+
+    Raises:
+        TaskError: `task.yaml` or the data break a rule.
+        CatalogError: `catalog.yaml` or an artifact does.
+    """
+    # Inside, because the process that runs the rows imports this module.
+    from gnncompose.tasks.row_check import check_rows
+
+    task = load_task(directory)
+    for number, operator in enumerate(task.catalog.operators):
+        if operator.artifact is not None:
+            content = read_artifact(task.catalog, number, operator)
+            check_artifact(content, operator, entry_name(number, operator))
+    for condition in task.conditions:
+        for split in SPLITS:
+            path = task.directory / "data" / condition / f"{split}.npz"
+            if path.is_file() or split in required_splits(condition):
+                _check_split(task, f"data/{condition}/{split}.npz", read_split(path))
+    return BundleReport(task, check_rows(task.directory))
+
+
+def _check_split(task: Task, where: str, rows: Split) -> None:
+    """Rows are of the input's type, and labels are answers that the output can give."""
+    expected = task.input.type
+    dtype = "str" if rows.x.dtype.kind == "U" else str(rows.x.dtype)
+    given = PortType(expected.domain, dtype, rows.x.shape)
+    if not expected.accepts(given, {}):
+        shape = ",".join(map(str, rows.x.shape))
+        raise TaskError(f"{where}: x is {dtype}[{shape}], not {expected}; convert it or fix the input in {TASK_FILE}")
+    if rows.x.dtype.kind == "f" and not np.isfinite(rows.x).all():
+        raise TaskError(f"{where}: x has values that are not finite; fill or drop those rows")
+    if rows.y.dtype.kind == "f" and not np.isfinite(rows.y).all():
+        raise TaskError(f"{where}: y has values that are not finite; drop those rows")
+    classes = task.output.type.axes[-1]
+    if task.output.type.domain != "probs" or not isinstance(classes, int):
+        return
+    if task.classes is not None and len(task.classes) != classes:
+        raise TaskError(f"{TASK_FILE}: classes: names {len(task.classes)} classes of {classes}; name each or none")
+    if rows.y.dtype.kind not in "iu" or rows.y.min() < 0 or rows.y.max() >= classes:
+        raise TaskError(f"{where}: y is no class index of 0 to {classes - 1}; number the classes from 0")
 
 
 @contextmanager

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from gnncompose.errors import TaskError
 from gnncompose.tasks.bundle import TASK_FILE, load_task
+from gnncompose.tasks.cache import cache_directory
 from gnncompose.tasks.task import Task
 from gnncompose.tasks.zoo import build_task, shipped_tasks
 
 EXTRA = {"lightgbm", "onnxmltools", "onnxscript", "skl2onnx"}
-
-
-def cache_directory() -> Path:
-    """Where bundles and downloads are kept: `GNNCOMPOSE_CACHE`, or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    chosen = os.environ.get("GNNCOMPOSE_CACHE")
-    return Path(chosen).expanduser() if chosen else user_cache_path("gnncompose")
 
 
 def bundle_directory(name: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnx import helper
 from torch import nn
 from torch.nn import functional as F
 
+from gnncompose.catalog.operator import Kind
 from gnncompose.tasks.factory.artifact import Artifact, make_model, verify
 
 Network = nn.Sequential
@@ -25,39 +27,33 @@ def mlp(pixels: int, *hidden: int, classes: int = 10) -> Network:
     """A perceptron on flattened images; without hidden layers it is linear."""
     widths = [pixels, *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for narrow, wide in zip(widths, widths[1:], strict=False):
+    for narrow, wide in pairwise(widths):
         layers += [nn.Linear(narrow, wide), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
-def cnn(side: int, *channels: int, hidden: int = 0, stride: int = 1, classes: int = 10) -> Network:
-    """A 3x3 convolution, ReLU and halving per entry of `channels`, then a linear head.
+def cnn(side: int, *channels: int, hidden: int = 0, strided: int = 0, classes: int = 10) -> Network:
+    """A 3x3 convolution with ReLU, which halves the image, per entry of `channels`; then a dense head.
 
     Args:
         side: Height and width of the images.
         channels: Output channels of each convolution.
         hidden: Width of a hidden layer in the head; 0 for none.
-        stride: Stride of the first convolution, which then is not followed by pooling; 2 is the cheap way to halve.
+        strided: How many of the first convolutions halve by their stride; the others by pooling, which costs
+            several times as much and answers a little better.
         classes: Number of classes.
     """
     layers: list[nn.Module] = []
     before = 1
     for number, width in enumerate(channels):
-        step = stride if number == 0 else 1
-        layers += [nn.Conv2d(before, width, 3, stride=step, padding=1), nn.ReLU()]
-        if step == 1:
-            layers.append(nn.MaxPool2d(2))
-            side //= 2
+        if number < strided:
+            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.ReLU()]
+            side = (side + 1) // 2
         else:
-            side = (side - 1) // step + 1
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            side //= 2
         before = width
-    features = before * side * side
-    head = (
-        [nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes)]
-        if hidden
-        else [nn.Linear(features, classes)]
-    )
-    return nn.Sequential(*layers, nn.Flatten(), *head)
+    return nn.Sequential(*layers, *mlp(before * side * side, *([hidden] if hidden else []), classes=classes))
 
 
 def residual_denoiser(channels: int, depth: int = 1) -> Network:
@@ -70,7 +66,7 @@ def residual_denoiser(channels: int, depth: int = 1) -> Network:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread: small networks gain nothing by more, and the result then never depends on the machine."""
+    """Run torch on one thread: small networks gain nothing by more, and results then never depend on the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -156,7 +152,7 @@ def _train(
 
 
 def export_classifier(
-    name: str, family: str, network: Network, checked_on: np.ndarray, source: str, licence: str, kind: str = "model"
+    name: str, family: str, network: Network, checked_on: np.ndarray, source: str, licence: str, kind: Kind = "model"
 ) -> Artifact:
     """Write a classifier as image -> probs and compare it with torch on real rows.
 
@@ -169,7 +165,7 @@ def export_classifier(
         expected = F.softmax(network(torch.from_numpy(checked_on)), dim=1).numpy()
     outputs = {"probs": ("N", expected.shape[1])}
     model = make_model(name, nodes, {"image": ("N", *checked_on.shape[1:])}, outputs, constants)
-    artifact = Artifact(name, "router" if kind == "router" else "model", model, "probs", family, source, licence)
+    artifact = Artifact(name, kind, model, "probs", family, source, licence)
     verify(artifact, checked_on, expected)
     return artifact
 
