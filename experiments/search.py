@@ -42,9 +42,9 @@ def search(config: DictConfig) -> None:
     )
     prices = instantiate(config.resources)
     evaluator = instantiate(config.evaluator)(task, run.world, prices)
-    agent = instantiate(config.agent, _convert_="all")
     reward = instantiate(config.reward)
     trackers = [FilesTracker(), instantiate(config.tracker, _convert_="all"), ProgressTracker()]
+    agent = instantiate(config.agent, _convert_="all")
     set_threads(config.threads)
     run_search(run, agent, evaluator, reward, prices, trackers)
 

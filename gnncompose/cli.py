@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
-SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
+SETTINGS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+}
 app = typer.Typer(help="Find out which wiring of models and transformations answers best.", **SETTINGS)
 tasks = typer.Typer(help="List, build and check tasks.", **SETTINGS)
 catalogs = typer.Typer(help="Check, measure and compare catalogs.", **SETTINGS)

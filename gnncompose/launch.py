@@ -219,8 +219,8 @@ def set_threads(threads: int) -> None:
     Raises:
         GnncomposeError: The number is no whole number from 1 up.
     """
-    import torch
-
     if not isinstance(threads, int) or threads < 1:
         raise GnncomposeError(f"threads={threads}: is no whole number from 1 up; give one")
+    import torch
+
     torch.set_num_threads(threads)

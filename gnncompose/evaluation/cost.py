@@ -81,10 +81,10 @@ class Prices:
         return MILLION * (cpu + memory)
 
 
-def load_prices(path: Path | None = None) -> Prices:
+def load_prices(path: Path | str | None = None) -> Prices:
     """Read a price file; None for the one that comes with the package.
 
     Raises:
         EvaluationError: The file is missing or breaks the format.
     """
-    return Prices(read_document(path or PRICE_FILE, _PriceFile, EvaluationError).resources)
+    return Prices(read_document(Path(path or PRICE_FILE), _PriceFile, EvaluationError).resources)

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gnncompose.errors import GnncomposeError
+from gnncompose.launch import set_threads
+
 SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
 MISTAKES = {
     "agnt=dqn": "agnt: there is no such setting; did you mean agent?",
@@ -14,7 +17,6 @@ MISTAKES = {
     "+reward.foo=1": "unexpected keyword argument 'foo'",
     "budget=abc": "budget=abc: is no whole number",
     "budget=0": "budget=0: is no whole number from 1 up",
-    "threads=0": "threads=0: is no whole number",
     "bogus": "bogus: is no override; write key=value",
     "task=bundle": "task.path: is needed; give task.path=VALUE",
     "+experiment=dem": "experiment=dem: there is no such experiment; did you mean demo?",
@@ -49,6 +51,12 @@ def test_search__writes_nothing_where_a_sweep_names_what_does_not_exist(override
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("threads", [0, -1, "two", 1.5])
+def test_set_threads__refuses_what_is_no_count(threads: object) -> None:
+    with pytest.raises(GnncomposeError, match="is no whole number from 1 up"):
+        set_threads(threads)
 
 
 def test_search__helps_without_torch(tmp_path: Path) -> None:
