@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +40,7 @@ NODE_DIM = 2 + OPERATOR_DIM + 3
 EDGE_DIM = 5
 VALUE_DIM = 8
 CONTEXT_DIM = 2
+EDIT_FIELDS = ("edit_kind", "edit_source", "edit_consumer", "edit_operator", "edit_values", "edit_graph")
 WIDE = 4.0
 
 
@@ -237,6 +238,11 @@ class Packed:
     edit_operator: Int[Tensor, " edit"]
     edit_values: Float[Tensor, "edit value_dim"]
     edit_graph: Int[Tensor, " edit"]
+
+    def picked(self, edits: Int[Tensor, " pick"]) -> Packed:
+        """The same graphs with only some of the edits."""
+        kept = {name: getattr(self, name)[edits] for name in EDIT_FIELDS}
+        return replace(self, **kept)
 
     @property
     def is_stop(self) -> Bool[Tensor, " edit"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.errors import CatalogError
@@ -16,6 +16,7 @@ from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Evaluation
 
 
+@runtime_checkable
 class Reward(Protocol):
     """Says how good evaluations of a catalog's compositions are."""
 

@@ -7,7 +7,7 @@ agent thus runs in a search, and behind ask and tell, without knowing which.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from gnncompose.evaluation.evaluation import Budget, BudgetSpent, Trial
 Proposals = Generator[Composition, Trial, None]
 
 
+@runtime_checkable
 class Agent(Protocol):
     """A learner or searcher that spends a budget."""
 

@@ -113,9 +113,8 @@ class DQN:
         """Yield the compositions of one episode after the other; see `Agent.propose`."""
         run = _Run(self, space, budget, generator, self._initial)
         self._policy = run.online
-        visit = run.take_in((yield space.start))
-        start = visit
-        while True:
+        start = run.take_in((yield space.start))
+        while start.successors:
             restart = generator.random() < self.restart_probability
             yield from run.episode(run.visited.best if restart else start)
 
@@ -139,7 +138,7 @@ class _Run:
         seed = int(generator.integers(2**31))
         self.online = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(agent.encoder), seed)
         self.target = copy.deepcopy(self.online)
-        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=agent.learning_rate)
+        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=agent.learning_rate, fused=True)
         self.updates = 0
 
     @property
@@ -218,10 +217,11 @@ class _Run:
     def _targets(self, batch: Sequence[Transition]) -> Float[Tensor, " batch"]:
         """Double Q-learning: the online network chooses the next edit, the target network values it."""
         packed = pack([t.after.graph for t in batch], [Context(t.budget_left, t.after.reward) for t in batch])
-        online, target = self._values(self.online, packed), self._values(self.target, packed)
+        online = self._values(self.online, packed)
         counts = [len(t.after.graph.edit_kind) for t in batch]
-        chosen = [part.argmax() for part in online.split(counts)]
-        values = torch.stack([part[c] for part, c in zip(target.split(counts), chosen, strict=True)])
+        firsts = np.cumsum([0, *counts[:-1]]).tolist()
+        best = torch.stack([part.argmax() + f for part, f in zip(online.split(counts), firsts, strict=True)])
+        values = self._values(self.target, packed.picked(best))
         rewards = torch.tensor([t.reward for t in batch])
         return rewards + torch.tensor([t.discount for t in batch]) * values
 

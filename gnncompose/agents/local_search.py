@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.composition.edits import Edit
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
@@ -27,7 +26,6 @@ class LocalSearch:
         improvement: Literal["first", "best"] = "first",
         perturbation: int = 2,
         patience: int | None = 40,
-        kinds_evenly: bool = True,
     ) -> None:
         """Set how to climb and how to go on from a local optimum.
 
@@ -35,15 +33,12 @@ class LocalSearch:
             improvement: Move to the first better successor found, or look at all and take the best.
             perturbation: Random edits that shake an incumbent.
             patience: Successors tried in vain after which a place counts as a local optimum; None for all.
-            kinds_evenly: Draw the kind of edit first, so that the many settings of parameters do not crowd
-                out the few edits that change structure; False draws all successors alike.
         """
         if improvement not in ("first", "best"):
             raise ValueError(f"improvement is 'first' or 'best', not {improvement!r}")
         self.improvement = improvement
         self.perturbation = perturbation
         self.patience = patience
-        self.kinds_evenly = kinds_evenly
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield what each climb looks at; see `Agent.propose`."""
@@ -64,9 +59,9 @@ class LocalSearch:
         """Climb to a local optimum; returns it with its reward."""
         while True:
             best: tuple[Composition, float] | None = None
-            tried = self._order(space.successors(composition), generator)[: self.patience]
-            for successor in tried:
-                trial = yield successor
+            reachable = space.successors(composition)
+            for number in generator.permutation(len(reachable))[: self.patience]:
+                trial = yield (successor := reachable[number][1])
                 if trial.reward > (best[1] if best else reward):
                     best = successor, trial.reward
                     if self.improvement == "first":
@@ -74,19 +69,6 @@ class LocalSearch:
             if best is None:
                 return composition, reward
             composition, reward = best
-
-    def _order(self, reachable: list[tuple[Edit, Composition]], generator: np.random.Generator) -> list[Composition]:
-        """The successors in random order."""
-        if not self.kinds_evenly:
-            return [reachable[i][1] for i in generator.permutation(len(reachable))]
-        # Sorting the i-th edit of its kind by i + u, u uniform on [0, 1), deals one of each kind per round.
-        shuffled = [reachable[i] for i in generator.permutation(len(reachable))]
-        ranks: list[float] = []
-        counts: dict[type[Edit], int] = {}
-        for edit, _ in shuffled:
-            counts[type(edit)] = counts.get(type(edit), 0) + 1
-            ranks.append(counts[type(edit)] + float(generator.random()))
-        return [shuffled[i][1] for i in np.argsort(ranks)]
 
     def checkpoint(self) -> dict[str, Any] | None:
         """Nothing is learned."""

@@ -42,7 +42,7 @@ class QLearning:
         self._table = shown = {}
         start = yield space.start
         visited = {space.start.id}
-        while True:
+        while space.successors(space.start):
             composition, reward = start.composition, start.reward
             for step in range(self.horizon):
                 reachable = dict(space.successors(composition))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,7 @@ class Evaluation:
     measurement: Measurement | None = None
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Gives evaluations of compositions of one task in one world."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from gnncompose.errors import GnncomposeError
 Built = TypeVar("Built")
 
 
+@runtime_checkable
 class EncoderRecipe(Protocol):
     """A frozen dataclass that describes an encoder; such as `Gine`."""
 

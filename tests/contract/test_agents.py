@@ -1,0 +1,120 @@
+"""What every agent keeps to, whatever it does."""
+
+import numpy as np
+import pytest
+import torch
+from synthetic import (
+    CASCADE,
+    MEAN,
+    TINY_GAINS,
+    FakeEvaluator,
+    large_space,
+    model,
+    reward_of,
+    space_of,
+    tiny_space,
+    transform,
+)
+
+from gnncompose.agents.agent import Agent, search
+from gnncompose.agents.dqn import DQN
+from gnncompose.agents.exhaustive import Exhaustive
+from gnncompose.agents.exploration import EpsilonGreedy, Softmax
+from gnncompose.agents.local_search import LocalSearch
+from gnncompose.agents.q_learning import QLearning
+from gnncompose.agents.random import Random
+from gnncompose.composition.edits import Limits
+from gnncompose.evaluation.evaluation import Budget
+from gnncompose.policies.gine import Gine
+
+AGENTS = {
+    "random": Random,
+    "local_search": LocalSearch,
+    "local_search_best": lambda: LocalSearch(improvement="best", patience=None),
+    "exhaustive": Exhaustive,
+    "q_learning": lambda: QLearning(EpsilonGreedy(1.0, 0.1, 0.5)),
+    "q_learning_softmax": lambda: QLearning(Softmax()),
+    "dqn": lambda: DQN(Gine(8, 1), EpsilonGreedy(1.0, 0.1, 0.3), batch_size=4, updates_per_evaluation=1),
+    "dqn_softmax": lambda: DQN(Gine(8, 1), Softmax(), batch_size=4, updates_per_evaluation=1, unvisited_only=False),
+}
+each_agent = pytest.mark.parametrize("make", AGENTS.values(), ids=AGENTS)
+
+
+def run(make, space, limit, seed=0, **evaluator):
+    evaluator = FakeEvaluator(TINY_GAINS, **evaluator)
+    budget = Budget(evaluator, reward_of, limit)
+    best = search(make(), space, budget, np.random.default_rng(seed))
+    return budget, best, evaluator
+
+
+@each_agent
+def test_agent__spends_its_budget_and_no_more(make):
+    assert isinstance(make(), Agent)
+    budget, best, evaluator = run(make, large_space(), 12)
+    assert len(budget.trials) == 12
+    assert len(evaluator.asked) == len(set(evaluator.asked)) == 12
+    assert best.reward == max(trial.reward for trial in budget.trials)
+
+
+@each_agent
+@pytest.mark.parametrize("limit", [1, 2])
+def test_agent__lives_with_a_tiny_budget(make, limit):
+    assert len(run(make, tiny_space(), limit)[0].trials) == limit
+
+
+@each_agent
+def test_agent__asks_only_for_legal_compositions_the_start_first(make):
+    space = large_space()
+    budget, *_ = run(make, space, 12)
+    assert budget.trials[0].composition == space.start
+    for trial in budget.trials:
+        assert space.limits.allow(trial.composition)
+        assert trial.composition.root.type == space.output_type
+
+
+@each_agent
+def test_agent__same_seed_gives_the_same_run(make):
+    torch.manual_seed(0)
+    one = [t.composition.id for t in run(make, large_space(), 12, seed=5)[0].trials]
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    assert [t.composition.id for t in run(make, large_space(), 12, seed=5)[0].trials] == one
+    assert torch.equal(state, torch.random.get_rng_state()), "the global random state was touched"
+
+
+@each_agent
+def test_agent__survives_failing_evaluations(make):
+    budget, best, _ = run(make, tiny_space(), 20, failing="cnn")
+    assert any(trial.failure for trial in budget.trials) or len(budget.trials) == 20
+    assert best.failure is None
+
+
+@each_agent
+def test_agent__ends_where_the_space_is_smaller_than_the_budget(make):
+    space = space_of([transform("median"), model("mlp"), model("cnn")], Limits(nodes=2, depth=2, branches=2))
+    budget, *_ = run(make, space, 30)
+    assert len(budget.trials) == 4
+
+
+@each_agent
+def test_agent__lives_where_no_edit_is_legal(make):
+    budget, *_ = run(make, space_of([model("mlp")], Limits(nodes=1, depth=1, branches=2)), 3)
+    assert len(budget.trials) == 1
+
+
+def test_exhaustive__says_when_the_space_was_finished():
+    agent = Exhaustive()
+    assert agent.finished is None
+    space = space_of([transform("median"), model("mlp"), model("cnn"), MEAN, CASCADE])
+    run(lambda: agent, space, 5)
+    assert agent.finished is False
+    budget, *_ = run(lambda: agent, space, 10_000)
+    assert agent.finished is True
+    assert len({trial.composition.id for trial in budget.trials}) == len(budget.trials) < 10_000
+
+
+@pytest.mark.parametrize("make", [Random, LocalSearch, Exhaustive])
+def test_searcher__has_no_checkpoint(make):
+    agent = make()
+    run(lambda: agent, tiny_space(), 5)
+    assert agent.checkpoint() is None
