@@ -37,7 +37,7 @@ def read_records(path: Path) -> Iterator:
 
 @pytest.fixture(scope="module")
 def offline(digits_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> list:
-    from tests.synthetic import FakeEvaluator
+    from synthetic import FakeEvaluator
 
     folder = tmp_path_factory.mktemp("run")
     task = load_task(digits_directory)

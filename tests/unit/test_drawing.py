@@ -1,11 +1,11 @@
 from xml.etree import ElementTree
 
 import pytest
+from synthetic import IMAGE, model, transform
 
 from gnncompose.catalog.operator import Operator, PortType
 from gnncompose.composition.drawing import draw
 from gnncompose.composition.tree import Composition, Input, make_node
-from tests.synthetic import IMAGE, model, transform
 
 SVG = "{http://www.w3.org/2000/svg}"
 X = Input(PortType.parse(IMAGE))
