@@ -77,18 +77,19 @@ def measure(run: Callable[[Request], object], inputs: Sequence[Request], repeats
     """
     clock = time.thread_time_ns if threads == 1 else time.process_time_ns
     shape = (repeats, len(inputs))
-    wall, cpu = np.empty(shape), np.empty(shape)
+    wall, used = np.empty(shape), np.empty(shape)
     reference = np.empty((repeats, -(-len(inputs) // RUNS_PER_REFERENCE)))
+    cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
     with claimed_cores(threads), no_garbage_collection():
-        baseline = _baseline_ns()
+        baseline = _baseline_ns(cpu)
         for i in range(max(WARM_UP_RUNS, min(len(inputs), 2 * WARM_UP_RUNS))):
             run(inputs[i % len(inputs)])
         for turn in range(repeats):
-            _time_round(run, inputs, clock, wall[turn], cpu[turn], reference[turn])
+            _time_round(run, inputs, clock, wall[turn], used[turn], reference[turn])
     drift = baseline / np.median(reference, axis=1)
     wall *= drift[:, None] / 1e6
-    cpu *= drift[:, None] / 1e6
-    return Timing(wall.T.copy(), float(np.median(cpu, axis=0).mean()), float(np.median(reference)) / 1e6)
+    used *= drift[:, None] / 1e6
+    return Timing(wall.T.copy(), float(np.median(used, axis=0).mean()), float(np.median(reference)) / 1e6)
 
 
 def _time_round(
@@ -142,14 +143,14 @@ def _reference() -> Callable[[], object]:
 
 
 @cache
-def _baseline_ns() -> float:
+def _baseline_ns(cpu: str) -> float:
     """The reference's time at this machine's best, as far as it is known; the same for the whole process.
 
     The best is kept in the user's cache folder: another process on a busy neighbour core slows this one by
     half, and a process that began then must not count in another unit than one that began on an idle machine.
     """
     here = min(_burst_ns() for _ in range(BASELINE_BURSTS))
-    key = hashlib.sha256(f"{hardware()} {ort.__version__}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{cpu} {ort.__version__}".encode()).hexdigest()[:16]
     path = Path(platformdirs.user_cache_dir("gnncompose")) / f"reference-{PROTOCOL}-{key}.txt"
     with contextlib.suppress(OSError, ValueError):
         known = float(path.read_text())
