@@ -7,7 +7,7 @@ python experiments/search.py -m agent=dqn,local_search,random 'seed=range(10)'
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from gnncompose.launch import application
 
@@ -35,10 +35,10 @@ def search(config: DictConfig) -> None:
         folder=Path(settings.output_dir),
         task=task,
         world=World(config.condition, config.resource),
-        agent=settings.choices.agent,
+        agent=settings.choices["agent"],
         seed=config.seed,
         budget=config.budget,
-        config=OmegaConf.to_container(config, resolve=True),
+        config=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
     )
     prices = instantiate(config.resources)
     evaluator = instantiate(config.evaluator)(task, run.world, prices)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+# Click's class, which some versions of typer depend on and others bring along; BadParameter derives from it in both.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
@@ -45,11 +47,12 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the bundle
 def main() -> None:
     """Run the command line; a mistake of the user is one line on standard error and exit code 2."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    usage_error = typer.BadParameter.__mro__[1]  # click's UsageError, which typer ships or depends on
     try:
         code = app(standalone_mode=False)
-    except (GnncomposeError, usage_error) as problem:
-        _fail(problem.format_message() if isinstance(problem, usage_error) else str(problem), USAGE_ERROR)
+    except GnncomposeError as problem:
+        _fail(str(problem), USAGE_ERROR)
+    except UsageError as problem:
+        _fail(problem.format_message(), USAGE_ERROR)
     except OSError as problem:
         _fail(f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "), USAGE_ERROR)
     except (KeyboardInterrupt, typer.Abort):

@@ -42,10 +42,10 @@ class _Box:
     key: str
     layer: int
     kind: str = ""
-    lines: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list[str])
     is_ordered: bool = False
-    before: list[_Box] = field(default_factory=list)
-    after: list[_Box] = field(default_factory=list)
+    before: list[_Box] = field(default_factory=lambda: list[_Box]())
+    after: list[_Box] = field(default_factory=lambda: list[_Box]())
     x: float = 0.0
     y: float = 0.0
     span: tuple[float, float] = (0.0, 0.0)
@@ -186,7 +186,7 @@ def _place(layers: list[list[_Box]]) -> tuple[float, float]:
 
 def _relax(layer: list[_Box], *, before: bool) -> None:
     """Move the boxes of a layer towards their neighbours, order and gaps kept."""
-    wishes = []
+    wishes: list[float] = []
     for box in layer:
         near = [n.y for n in (box.before if before else box.after)]
         wishes.append(sum(near) / len(near) if near else box.y)
@@ -270,7 +270,8 @@ def _ports(node: Node, boxes: dict[str, _Box]) -> str:
 
 def _legend(kinds: set[str]) -> tuple[str, float]:
     """The kinds that occur with their colours, and how wide that is."""
-    x, parts = MARGIN, []
+    x = MARGIN
+    parts: list[str] = []
     for kind in (kind for kind in COLOURS if kind in kinds):
         parts.append(
             f'<rect x="{x:.0f}" y="6" width="12" height="12" rx="3" fill="{COLOURS[kind]}"/>'

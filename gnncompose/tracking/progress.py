@@ -52,7 +52,7 @@ class ProgressTracker:
 
 def table(summary: Summary) -> str:
     """Start, best single model and found composition on test data, as aligned text."""
-    rows = [HEADINGS]
+    rows: list[tuple[str, ...]] = [HEADINGS]
     for name, result in summary.rows.items():
         test = result.test
         rows.append(

@@ -49,11 +49,11 @@ class WandbTracker:
             entity: User or team; None for the key's default.
             tags: Marks to filter runs by.
         """
-        self.mode = choose_mode(mode)
+        self.mode: Mode = choose_mode(mode)
         self.project = project
         self.entity = entity
         self.tags = tuple(tags)
-        self._rows: list[list[Any]] = []
+        self._rows: list[Any] = []
         self._run: Run
         self._tracked: wandb.Run
 
