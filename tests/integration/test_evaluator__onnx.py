@@ -1,0 +1,171 @@
+"""The real evaluator on the digits bundle, its store, the memory probe, and profiles."""
+
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sql
+import yaml
+
+from gnncompose.catalog.profile import profile_catalog
+from gnncompose.composition.tree import Composition, make_node
+from gnncompose.errors import EvaluationError
+from gnncompose.evaluation.cost import Prices, load_prices
+from gnncompose.evaluation.evaluation import Evaluation, Measurement
+from gnncompose.evaluation.onnx import OnnxEvaluator
+from gnncompose.evaluation.store import EVALUATIONS, EvaluationStore
+from gnncompose.execution.memory import MemoryProbe
+from gnncompose.execution.plan import Plan
+from gnncompose.execution.sessions import SessionPool
+from gnncompose.tasks.bundle import load_task
+from gnncompose.tasks.task import Task, World
+
+
+@pytest.fixture(scope="module")
+def task(digits_directory: Path) -> Task:
+    return load_task(digits_directory)
+
+
+def evaluator(task: Task, store: str | None = None, prices: Prices | None = None, **settings) -> OnnxEvaluator:
+    return OnnxEvaluator(task, World(), prices or load_prices(), rows=6, repeats=2, store=store, **settings)
+
+
+def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
+    for composition in task.space.single_models()[:4]:
+        found = evaluator(task).evaluate(composition)
+        split = task.split("clean", "validation")
+        answers = Plan(composition, SessionPool(task.catalog)).run(split.x).argmax(axis=1)
+        assert found.metric == found.score == pytest.approx((answers == split.y).mean())
+        assert found.measurement is not None
+        assert found.measurement.samples_ms.shape == (6, 2)
+        assert 0 < found.latency_ms_p50 <= found.latency_ms_p95 <= found.latency_ms_p99
+        assert found.peak_memory_bytes > 20e6
+        assert found.artifact_bytes == sum(
+            task.catalog.artifact_path(o).stat().st_size
+            for o in {n.operator.sha256: n.operator for n in composition.nodes}.values()
+        )
+        assert found.cost_usd_per_million > 0
+        assert not found.cached
+
+
+def test_evaluator__test_split_is_scored_on_its_own_rows(task: Task) -> None:
+    ours = evaluator(task, measure_memory=False)
+    validation, test = (ours.evaluate(task.space.start, split) for split in ("validation", "test"))
+    assert [validation.split, test.split] == ["validation", "test"]
+    assert validation.peak_memory_bytes == 0
+
+
+def test_evaluator__altered_artifact_fails_with_a_reason(task: Task, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(task.directory, copy)
+    start, loaded = task.space.start, load_task(copy)
+    artifact = copy / str(start.root.operator.artifact)
+    artifact.write_bytes(artifact.read_bytes()[:-100])
+    with pytest.raises(EvaluationError, match="sha256 is"):
+        evaluator(loaded).evaluate(start)
+
+
+def test_evaluator__second_one_reads_the_store_at_its_own_prices(task: Task, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/evaluations.db"
+    first = evaluator(task, url).evaluate(task.space.start)
+    dear = Prices(tuple(r.model_copy(update={"usd_per_vcpu_hour": 100.0}) for r in load_prices().resources))
+    again = evaluator(task, url, dear).evaluate(task.space.start)
+    assert again.cached
+    assert again.latency_ms_mean == first.latency_ms_mean
+    assert again.cost_usd_per_million > 100 * first.cost_usd_per_million
+    assert first.measurement is not None
+    assert again.measurement is not None
+    np.testing.assert_array_equal(again.measurement.samples_ms, first.measurement.samples_ms)
+    other = OnnxEvaluator(task, World(), load_prices(), rows=5, repeats=2, store=url, measure_memory=False)
+    assert not other.evaluate(task.space.start).cached
+
+
+def some_evaluation(number: int, latency: float) -> Evaluation:
+    measurement = Measurement(np.full((3, 2), latency), latency, 1, 1, 0.02)
+    return Evaluation(
+        f"{number:032d}", World(), "validation", 0.5, 0.5, *[latency] * 5, 0.0, 1, 1, "onnx", measurement=measurement
+    )
+
+
+def write_evaluations(url: str, first: int, count: int, latency: float) -> None:
+    store = EvaluationStore(url)
+    for number in range(first, first + count):
+        store.put(some_evaluation(number, latency), "data", "single_stream", 1, "1")
+
+
+def test_store__processes_write_at_once_and_the_first_value_stays(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/evaluations.db"
+    context = multiprocessing.get_context("spawn")
+    jobs = [(url, 0, 150, 1.0), (url, 100, 150, 2.0)]
+    processes = [context.Process(target=write_evaluations, args=job) for job in jobs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    store = EvaluationStore(url)
+    assert len(store) == 250
+    write_evaluations(url, 0, 10, 9.0)
+    found = store.get(f"{3:032d}", "data", World(), "validation", "single_stream", 1, "1", load_prices())
+    assert found is not None
+    assert found.latency_ms_mean == 1.0
+    with store.engine.connect() as connection:
+        assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(sql.select(EVALUATIONS.c.hardware)).scalars().first()
+    store.close()
+
+
+def test_store__unusable_url_is_one_clear_line(tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/none/such.db", "nonsense", "strange://x"):
+        with pytest.raises(EvaluationError, match="give a URL such as"):
+            EvaluationStore(url)
+
+
+def test_memory_probe__answers_again_after_its_helper_died(task: Task) -> None:
+    probe, x = MemoryProbe(), task.split("clean", "validation").x
+    first = probe.peak_memory_bytes(task.space.start, task.catalog, x)
+    assert probe._process is not None
+    os.kill(probe._process.pid, 9)
+    probe._process.wait()
+    assert probe.peak_memory_bytes(task.space.start, task.catalog, x) == pytest.approx(first, rel=0.2)
+    probe.close()
+
+
+def test_memory_probe__tells_why_a_composition_does_not_run(task: Task) -> None:
+    probe = MemoryProbe()
+    with pytest.raises(EvaluationError, match="Invalid"):
+        probe.peak_memory_bytes(task.space.start, task.catalog, np.zeros((2, 3), dtype=np.float32))
+    probe.close()
+
+
+def test_profile_catalog__fills_profiles_and_nothing_else(task: Task, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(task.directory, copy)
+    before = yaml.safe_load((copy / "catalog.yaml").read_text())
+    done: list[str] = []
+    catalog = profile_catalog(copy, done.append)
+    after = yaml.safe_load((copy / "catalog.yaml").read_text())
+    assert done == [operator.name for operator in catalog.operators if operator.artifact]
+    for old, new in zip(before["operators"], after["operators"], strict=True):
+        assert old | {"profile": None} == new | {"profile": None}
+    assert catalog.sha256 == task.catalog.sha256
+    for model in catalog.models:
+        profile = model.profile
+        assert profile.weights
+        assert profile.measured_at
+        assert profile.row_deviation is not None
+        chain = next(c for c in task.space.single_models() if c.root.operator.name == model.name)
+        assert profile.score == pytest.approx(evaluator(task, measure_memory=False).evaluate(chain).score)
+    assert [path.name for path in copy.iterdir() if "new" in path.name] == []
+
+
+def test_evaluator__scores_a_cascade_as_its_plan_answers(task: Task) -> None:
+    stages = [single.root for single in task.space.single_models()[1:4]]
+    composition = Composition(make_node(task.catalog.of_kind("cascade")[0], stages, {"threshold": 0.9}))
+    split = task.split("clean", "validation")
+    answers = Plan(composition, SessionPool(task.catalog)).run(split.x).argmax(axis=1)
+    found = evaluator(task, measure_memory=False).evaluate(composition)
+    assert found.metric == pytest.approx((answers == split.y).mean())
