@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
+from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -70,7 +71,7 @@ class EvaluationStore:
             sqlite = address.get_backend_name() == "sqlite"
             self.engine = sql.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S} if sqlite else {})
             if sqlite:
-                sql.event.listen(self.engine, "connect", _prepare_sqlite)
+                event.listen(self.engine, "connect", _prepare_sqlite)
             with self.engine.begin() as connection:
                 connection.execute(CreateTable(EVALUATIONS, if_not_exists=True))
         except (SQLAlchemyError, ImportError) as problem:

@@ -32,6 +32,13 @@ def normalised_weights(node: Node) -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
+def threshold_of(node: Node) -> np.float32:
+    """The confidence below which a cascade's rows go on; compared in float32, as merged models do."""
+    value = node.parameter("threshold")
+    assert not isinstance(value, tuple)
+    return np.float32(value)
+
+
 def confidence(predictions: np.ndarray) -> np.ndarray:
     """[rows]: the largest value of each row."""
     return predictions.reshape(len(predictions), -1).max(axis=1)

@@ -8,7 +8,7 @@ used outside a region is computed outside it. No stage ever runs on 0 rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import PortType
 from gnncompose.composition.tree import INPUT_ID, Composition, Node
 from gnncompose.errors import CatalogError, CompositionError
-from gnncompose.execution.combiners import normalised_weights
+from gnncompose.execution.combiners import normalised_weights, threshold_of
 from gnncompose.execution.inline import Part, extract, opsets, read_model, renamed
 from gnncompose.execution.regions import ROOT, Region, find_regions, gathered, use_region
 from gnncompose.execution.sessions import first_line, read_artifact
@@ -28,7 +28,7 @@ from gnncompose.execution.sessions import first_line, read_artifact
 OLDEST_OPSET = 13
 OLDEST_IR = 8
 AXES_AS_INPUT = 18
-Attributes = dict[str, int | float | str | onnx.GraphProto]
+Attributes = Mapping[str, int | list[int] | onnx.GraphProto]
 
 
 def merge(
@@ -94,7 +94,8 @@ class _Scope:
     ) -> str:
         """Add a node of one output; returns the output's name."""
         output = output or self.name(kind)
-        node = helper.make_node(kind, list(inputs), [output], name=output, domain="", **(attributes or {}))
+        node = helper.make_node(kind, list(inputs), [output], name=output)
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in (attributes or {}).items())
         self.nodes.append(node)
         return output
 
@@ -108,9 +109,7 @@ class _Scope:
         """Add a reduction, whose axes were an attribute once and are an input now."""
         if self.opset >= AXES_AS_INPUT:
             return self.add(kind, [source, self.constant(np.array(axes, dtype=np.int64))], {"keepdims": keepdims})
-        node = helper.make_node(kind, [source], [self.name(kind)], axes=list(axes), keepdims=keepdims)
-        self.nodes.append(node)
-        return node.output[0]
+        return self.add(kind, [source], {"axes": list(axes), "keepdims": keepdims})
 
     def graph(self, result: str, kind: PortType) -> onnx.GraphProto:
         """The finished graph of one output."""
@@ -223,7 +222,7 @@ class _Builder:
         """The cascade from `stage` on, which runs in `region`."""
         scope = self.scopes[region]
         first = self.value(node.inputs[stage].id, region)
-        threshold = scope.constant(np.array(node.parameter("threshold"), dtype=np.float32))
+        threshold = scope.constant(np.array(threshold_of(node)))
         confidence = scope.reduce("ReduceMax", first, _row_axes(node.type), 0)
         lowest = scope.reduce("ReduceMin", confidence, [0], 0)
         everyone = scope.add("GreaterOrEqual", [lowest, threshold])

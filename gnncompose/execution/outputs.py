@@ -14,8 +14,8 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition, Expression, Node
 from gnncompose.errors import CatalogError, EvaluationError
-from gnncompose.execution.combiners import combiner, confidence
-from gnncompose.execution.sessions import SessionPool, first_line
+from gnncompose.execution.combiners import combiner, confidence, threshold_of
+from gnncompose.execution.sessions import SessionPool, first_line, run_of
 from gnncompose.tasks.task import Split
 
 BATCH = 256
@@ -106,7 +106,7 @@ def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch:
     kind = node.operator.kind
     try:
         if kind == "cascade":
-            return _cascade(inputs, np.float32(node.parameter("threshold")))
+            return _cascade(inputs, threshold_of(node))
         if kind == "router":
             choice = in_batches(operator_function(node, sessions), inputs[:1], batch).argmax(axis=1)
             return _pick(choice, inputs[1:])
@@ -121,11 +121,11 @@ def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch:
 
 def operator_function(node: Node, sessions: SessionPool) -> Callable[[list[np.ndarray]], np.ndarray]:
     """An operator with an artifact as a function of its input arrays."""
-    session = sessions.session(node.operator)
+    run = run_of(sessions.session(node.operator))
     ports = [port.name for port in node.operator.inputs]
     outputs = [node.operator.outputs[0].name]
     constants = {name: np.array(value, dtype=np.float32) for name, value in node.parameters}
-    return lambda inputs: session.run(outputs, dict(zip(ports, inputs, strict=True)) | constants)[0]
+    return lambda inputs: run(outputs, dict(zip(ports, inputs, strict=True)) | constants)[0]
 
 
 def in_batches(function: Callable[[list[np.ndarray]], np.ndarray], inputs: list[np.ndarray], batch: int) -> np.ndarray:

@@ -14,9 +14,9 @@ import numpy as np
 
 from gnncompose.composition.tree import INPUT_ID, Composition, Node
 from gnncompose.errors import CatalogError, EvaluationError
-from gnncompose.execution.combiners import combiner, confidence
+from gnncompose.execution.combiners import combiner, confidence, threshold_of
 from gnncompose.execution.regions import ROOT, Region, find_regions, gathered, use_region
-from gnncompose.execution.sessions import SessionPool, first_line
+from gnncompose.execution.sessions import SessionPool, first_line, run_of
 
 Values = list[np.ndarray]
 Step = Callable[[Values], None]
@@ -148,7 +148,7 @@ class _Compiler:
         return self._operator(node, sources, target)
 
     def _operator(self, node: Node, sources: tuple[int, ...], target: int) -> Step:
-        run = self.sessions.session(node.operator).run
+        run = run_of(self.sessions.session(node.operator))
         names = [node.operator.outputs[0].name]
         inputs = tuple(port.name for port in node.operator.inputs)
         constants = {name: np.array(value, dtype=np.float32) for name, value in node.parameters}
@@ -183,7 +183,7 @@ class _Compiler:
         else:
             result = self.slot(f"{node.id}/{stage + 1}", inner)
             rest = self._block(inner, result, self._cascade(node, inner, stage + 1, result))
-        threshold = np.float32(node.parameter("threshold"))
+        threshold = threshold_of(node)
 
         def cascade(values: Values) -> None:
             answers = values[first]

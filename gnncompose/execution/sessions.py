@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
+from typing import cast
 
+import numpy as np
 import onnxruntime as ort
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.errors import CatalogError
 
+Run = Callable[[list[str], dict[str, np.ndarray]], list[np.ndarray]]
 PROVIDERS = ("CPUExecutionProvider",)
 
 
@@ -76,6 +80,11 @@ def load_session(operator: Operator, catalog: Catalog, threads: int = 1) -> ort.
                 f"{', '.join(sorted(offered))}; correct the name"
             )
     return session
+
+
+def run_of(session: ort.InferenceSession) -> Run:
+    """A session's `run`, typed as what it is for operators of the project: tensors in, tensors out."""
+    return cast("Run", session.run)
 
 
 def first_line(problem: Exception) -> str:
