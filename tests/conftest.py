@@ -1,1 +1,24 @@
-"""Puts `tests/` on the path, so that tests share `synthetic`."""
+"""Puts `tests/` on the path, so that tests share `synthetic`; builds the embedded task once for all."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import gnncompose.tasks
+from gnncompose.tasks.bundle import TASK_FILE
+from gnncompose.tasks.shipped import build_shipped
+
+SOURCES = Path(gnncompose.tasks.__file__).parent
+
+
+@pytest.fixture(scope="session")
+def digits_directory(pytestconfig: pytest.Config) -> Path:
+    """The bundle of `digits`, read only; kept between sessions until the sources that make it change."""
+    digest = hashlib.sha256()
+    for path in sorted([*SOURCES.glob("*.py"), *SOURCES.glob("factory/*.py"), SOURCES / "zoo" / "digits.py"]):
+        digest.update(path.read_bytes())
+    directory = pytestconfig.cache.mkdir("bundles") / f"digits-{digest.hexdigest()[:16]}"
+    if not (directory / TASK_FILE).is_file():
+        build_shipped("digits", directory, progress=lambda step: None)
+    return directory

@@ -15,7 +15,7 @@ from gnncompose.catalog.operator import Operator, Port
 from gnncompose.errors import CatalogError
 
 ALLOWED_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.DOUBLE: "float64",
     TensorProto.FLOAT16: "float16",
@@ -42,7 +42,7 @@ def check_artifact(content: bytes, operator: Operator, where: str) -> None:
     where = f"{where}: {operator.artifact}"
     try:
         model = onnx.load_model_from_string(content)
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(model)  # pyright: ignore[reportUnknownMemberType]
     except DecodeError:
         raise CatalogError(f"{where} is no ONNX model, or a cut-off one; export or fetch it again") from None
     except (onnx.checker.ValidationError, ValueError) as problem:

@@ -43,7 +43,7 @@ class _TaskFile(BaseModel):
     metric: str
     input: Port
     output: Port
-    limits: _LimitsEntry = _LimitsEntry()
+    limits: _LimitsEntry = Field(default_factory=lambda: _LimitsEntry.model_validate({}))
     conditions: tuple[str, ...]
     classes: tuple[str, ...] | None = None
 

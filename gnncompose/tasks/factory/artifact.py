@@ -110,8 +110,8 @@ def run(artifact: Artifact, images: np.ndarray, batch: int = 500) -> np.ndarray:
     opened = session(artifact.model)
     port = next(i.name for i in opened.get_inputs() if i.name not in artifact.parameters)
     fixed = {name: np.array(p.default, np.float32) for name, p in artifact.parameters.items()}
-    parts = [opened.run(None, {port: images[i : i + batch], **fixed})[0] for i in range(0, len(images), batch)]
-    return np.concatenate(parts)
+    starts = range(0, len(images), batch)
+    return np.concatenate([np.asarray(opened.run(None, {port: images[i : i + batch], **fixed})[0]) for i in starts])
 
 
 def verify(artifact: Artifact, images: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> float:

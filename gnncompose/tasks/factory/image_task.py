@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from gnncompose.catalog.operator import Operator, Parameter, Port, PortType, Provenance
 from gnncompose.composition.edits import Limits
@@ -81,7 +82,7 @@ def _path(artifact: Artifact) -> str:
 def _entry(artifact: Artifact) -> Operator:
     graph = artifact.model.graph
 
-    def port(value: object, domain: str) -> Port:
+    def port(value: onnx.ValueInfoProto, domain: str) -> Port:
         axes = tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
         return Port(name=value.name, type=PortType(domain, "float32", axes))
 

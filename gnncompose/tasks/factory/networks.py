@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -135,7 +136,8 @@ def _train(
 ) -> Network:
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
-        network = build().to(memory_format=torch.channels_last)
+        network = build()
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         steps = max(1, int(epochs * rows / batch))
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
@@ -195,7 +197,8 @@ def _layers(network: Network, source: str, target: str) -> tuple[list[onnx.NodeP
     constants: dict[str, np.ndarray] = {}
     for number, layer in enumerate(network):
         output = target if number == len(network) - 1 else f"layer{number}"
-        inputs, attributes = [source], {}
+        inputs = [source]
+        attributes: dict[str, Any] = {}
         if isinstance(layer, nn.Conv2d | nn.Linear):
             weights = {f"weight{number}": layer.weight, f"bias{number}": layer.bias}
             constants |= {name: np.ascontiguousarray(w.detach().numpy()) for name, w in weights.items()}

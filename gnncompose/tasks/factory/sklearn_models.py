@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any, Protocol, cast
 
 import numpy as np
 import onnx
 from onnx import helper
-from sklearn.base import ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from gnncompose.tasks.factory.artifact import ML_DOMAIN, ML_OPSET, OPSET, Artifact, make_model, normalised, verify
 
 
+class Classifier(Protocol):
+    """What scikit-learn's and LightGBM's classifiers have in common."""
+
+    # The capital X is scikit-learn's own spelling.
+    def fit(self, X: Any, y: Any) -> object:  # noqa: N803, ANN401
+        """Learn from rows of features and their classes."""
+        ...
+
+    def predict_proba(self, X: Any) -> Any:  # noqa: N803, ANN401
+        """Probabilities of the classes."""
+        ...
+
+
 def fit_and_export(
     name: str,
     family: str,
-    classifier: ClassifierMixin,
+    classifier: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
     checked_on: np.ndarray,
@@ -47,26 +60,28 @@ def fit_and_export(
         else:
             model = _image_to_probs(_convert(classifier, images[0].size), images.shape[1:], len(set(labels)))
         artifact = Artifact(name, "model", model, "probs", family, source, licence)
-        verify(artifact, checked_on, classifier.predict_proba(checked_on.reshape(len(checked_on), -1)))
+        verify(artifact, checked_on, np.asarray(classifier.predict_proba(checked_on.reshape(len(checked_on), -1))))
     return artifact
 
 
-def _convert(classifier: ClassifierMixin, features: int) -> onnx.ModelProto:
+def _convert(classifier: Classifier, features: int) -> onnx.ModelProto:
     if type(classifier).__module__.startswith("lightgbm"):
         from onnxmltools import convert_lightgbm
         from onnxmltools.convert.common.data_types import FloatTensorType as LightGbmTensorType
 
         types = [("features", LightGbmTensorType([None, features]))]
-        return convert_lightgbm(classifier, initial_types=types, zipmap=False, target_opset=15)
+        converted = convert_lightgbm(classifier, initial_types=types, zipmap=False, target_opset=15)
+        return cast(onnx.ModelProto, converted)
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
-    return convert_sklearn(
+    converted = convert_sklearn(
         classifier,
         initial_types=[("features", FloatTensorType([None, features]))],
         options={id(classifier): {"zipmap": False}},
         target_opset={"": OPSET, ML_DOMAIN: ML_OPSET},
     )
+    return cast(onnx.ModelProto, converted)
 
 
 def _image_to_probs(model: onnx.ModelProto, shape: tuple[int, ...], classes: int) -> onnx.ModelProto:
@@ -99,7 +114,7 @@ def _neighbours(classifier: KNeighborsClassifier, shape: tuple[int, ...]) -> onn
     The squared distance less the query's own square, |t|^2 - 2 q.t, sorts the same way.
     """
     known = np.asarray(classifier._fit_X, np.float32)
-    one_hot = np.eye(len(classifier.classes_), dtype=np.float32)[classifier._y]
+    one_hot = np.eye(len(classifier.classes_), dtype=np.float32)[np.asarray(classifier._y)]
     constants = {
         "known": (-2 * known.T),
         "squares": (known**2).sum(axis=1),

@@ -1,0 +1,230 @@
+"""A bundle that breaks a rule is refused in one line that names file, entry and mend."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper
+
+from gnncompose.errors import CatalogError, GnncomposeError, TaskError
+from gnncompose.tasks.bundle import check_bundle, load_task, staged
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, digits_directory: Path) -> Path:
+    """A copy that a test may spoil, with few operators and conditions so that the check is quick."""
+    directory = tmp_path / "bundle"
+    shutil.copytree(digits_directory, directory)
+    change(directory, "task.yaml", lambda d: d.update(conditions=["clean", "impulse"]))
+    wanted = {"logistic", "cnn", "stretch", "gamma", "mean", "cascade"}
+    change(directory, "catalog.yaml", lambda d: d.update(operators=[o for o in d["operators"] if o["name"] in wanted]))
+    return directory
+
+
+def change(directory: Path, name: str, edit: Callable[[dict], object]) -> None:
+    document = yaml.safe_load((directory / name).read_text())
+    edit(document)
+    (directory / name).write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def entry(document: dict, name: str) -> dict:
+    return next(o for o in document["operators"] if o["name"] == name)
+
+
+def replace_artifact(directory: Path, name: str, content: bytes) -> None:
+    """Put another artifact in place, with the hash that it has."""
+    import hashlib
+
+    def edit(document: dict) -> None:
+        entry(document, name)["sha256"] = hashlib.sha256(content).hexdigest()
+
+    (directory / "operators" / f"{name}.onnx").write_bytes(content)
+    change(directory, "catalog.yaml", edit)
+
+
+def edited_model(directory: Path, name: str, edit: Callable[[onnx.ModelProto], object]) -> None:
+    model = onnx.load(directory / "operators" / f"{name}.onnx")
+    edit(model)
+    replace_artifact(directory, name, model.SerializeToString())
+
+
+def refused(directory: Path, *parts: str, error: type[GnncomposeError] = CatalogError) -> None:
+    with pytest.raises(error) as problem:
+        check_bundle(directory)
+    message = str(problem.value)
+    assert "\n" not in message
+    assert ";" in message, "says no mend"
+    for part in parts:
+        assert part in message
+
+
+def test_check_bundle__passes_and_records_deviations(bundle: Path) -> None:
+    report = check_bundle(bundle)
+    assert report.task.name == "digits"
+    assert report.row_deviation.keys() == {"logistic", "cnn", "stretch", "gamma"}
+    assert max(report.row_deviation.values()) < 1e-4
+
+
+def test_load_task__refuses_a_wrong_hash(bundle: Path) -> None:
+    path = bundle / "operators" / "cnn.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(CatalogError, match=r'catalog.yaml: operators\[1\] "cnn": operators/cnn.onnx has sha256'):
+        load_task(bundle)
+
+
+def test_load_task__refuses_a_path_that_leaves_the_bundle(bundle: Path) -> None:
+    change(bundle, "catalog.yaml", lambda d: entry(d, "cnn").update(artifact="../elsewhere.onnx"))
+    refused(bundle, 'operators[1] "cnn"', "leaves the folder")
+
+
+def test_load_task__refuses_a_link_that_leaves_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    path = bundle / "operators" / "cnn.onnx"
+    path.rename(tmp_path / "outside.onnx")
+    path.symlink_to(tmp_path / "outside.onnx")
+    refused(bundle, 'operators[1] "cnn"', "leaves the folder")
+
+
+def test_load_task__refuses_a_missing_artifact(bundle: Path) -> None:
+    (bundle / "operators" / "cnn.onnx").unlink()
+    refused(bundle, 'operators[1] "cnn"', "No such file")
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "catalog.yaml"])
+def test_load_task__refuses_unknown_keys(bundle: Path, name: str) -> None:
+    change(bundle, name, lambda d: d.update(colour="blue"))
+    error = TaskError if name == "task.yaml" else CatalogError
+    refused(bundle, name, "colour", "unknown key", error=error)
+
+
+def test_load_task__refuses_unknown_keys_of_an_operator(bundle: Path) -> None:
+    change(bundle, "catalog.yaml", lambda d: entry(d, "cnn").update(speed="fast"))
+    refused(bundle, 'operators[1] "cnn": speed', "unknown key")
+
+
+def test_load_task__refuses_conditions_without_clean_first(bundle: Path) -> None:
+    change(bundle, "task.yaml", lambda d: d.update(conditions=["impulse", "clean"]))
+    refused(bundle, "conditions", "clean", error=TaskError)
+
+
+def test_load_task__refuses_a_condition_that_is_a_path(bundle: Path) -> None:
+    change(bundle, "task.yaml", lambda d: d.update(conditions=["clean", "../../secret"]))
+    refused(bundle, "conditions", "no name", error=TaskError)
+
+
+def test_load_task__refuses_a_missing_split(bundle: Path) -> None:
+    (bundle / "data" / "impulse" / "test.npz").unlink()
+    refused(bundle, "data/impulse/test.npz", "missing", error=TaskError)
+
+
+def test_load_task__says_what_an_empty_folder_lacks(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"holds no task.yaml; build a task"):
+        load_task(tmp_path)
+
+
+def test_check_bundle__refuses_a_truncated_artifact(bundle: Path) -> None:
+    content = (bundle / "operators" / "cnn.onnx").read_bytes()
+    replace_artifact(bundle, "cnn", content[: len(content) // 2])
+    refused(bundle, 'operators[1] "cnn"', "operators/cnn.onnx", "ONNX model")
+
+
+def test_check_bundle__refuses_pickled_data(bundle: Path) -> None:
+    np.savez(bundle / "data" / "impulse" / "test.npz", x=np.array([{"a": 1}], dtype=object), y=np.zeros(1, int))
+    refused(bundle, "impulse/test.npz", "pickled", error=TaskError)
+
+
+def test_check_bundle__refuses_a_bare_pickle(bundle: Path) -> None:
+    (bundle / "data" / "impulse" / "test.npz").write_bytes(pickle.dumps({"x": [1], "y": [1]}))
+    refused(bundle, "impulse/test.npz", "pickled", error=TaskError)
+
+
+def test_check_bundle__refuses_images_of_another_size(bundle: Path) -> None:
+    np.savez(bundle / "data" / "impulse" / "test.npz", x=np.zeros((3, 1, 9, 9), np.float32), y=np.zeros(3, int))
+    refused(bundle, "impulse/test.npz", "float32[3,1,9,9]", error=TaskError)
+
+
+def test_check_bundle__refuses_labels_that_are_no_class(bundle: Path) -> None:
+    np.savez(bundle / "data" / "impulse" / "test.npz", x=np.zeros((3, 1, 8, 8), np.float32), y=np.array([0, 1, 10]))
+    refused(bundle, "impulse/test.npz", "class index", error=TaskError)
+
+
+def test_check_bundle__refuses_ports_that_are_not_the_artifacts(bundle: Path) -> None:
+    port = {"name": "image", "type": "image float32[N,1,9,9]"}
+    change(bundle, "catalog.yaml", lambda d: entry(d, "cnn").update(inputs=[port]))
+    refused(bundle, 'operators[1] "cnn"', "float32[N,1,9,9] in the entry but float32[N,1,8,8] in the file")
+
+
+def test_check_bundle__refuses_a_parameter_that_the_artifact_lacks(bundle: Path) -> None:
+    parameter = {"default": 1.0, "low": 0.0, "high": 2.0}
+    change(bundle, "catalog.yaml", lambda d: entry(d, "stretch").update(parameters={"strength": parameter}))
+    refused(bundle, '"stretch"', 'scalar input "strength"')
+
+
+def test_check_bundle__refuses_other_operator_domains(bundle: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        model.opset_import.append(helper.make_opsetid("evil", 1))
+        model.graph.node[0].domain = "evil"
+
+    edited_model(bundle, "cnn", edit)
+    refused(bundle, 'operators[1] "cnn"', 'domain "evil"')
+
+
+def test_check_bundle__refuses_weights_in_another_file(bundle: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        weights = model.graph.initializer[0]
+        weights.ClearField("raw_data")
+        weights.data_location = TensorProto.EXTERNAL
+        weights.external_data.add(key="location", value="weights.bin")
+
+    edited_model(bundle, "cnn", edit)
+    refused(bundle, 'operators[1] "cnn"')
+
+
+def test_check_bundle__refuses_what_is_no_probability(bundle: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        softmax = next(n for n in model.graph.node if n.op_type == "Softmax")
+        softmax.op_type = "Identity"
+        del softmax.attribute[:]
+
+    edited_model(bundle, "cnn", edit)
+    refused(bundle, 'operators[1] "cnn"', "no probabilities")
+
+
+def test_check_bundle__refuses_rows_that_depend_on_each_other(bundle: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        softmax = next(n for n in model.graph.node if n.op_type == "Softmax")
+        softmax.attribute[0].i = 0  # over the batch instead of the classes
+
+    edited_model(bundle, "cnn", edit)
+    refused(bundle, 'operators[1] "cnn"', "rows alone and together differ")
+
+
+def test_staged__leaves_nothing_of_an_interrupted_build(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+
+    def build() -> None:
+        with staged(target) as stage:
+            (stage / "task.yaml").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_staged__replaces_a_bundle_whole_and_spares_other_folders(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    for content in ("first", "second"):
+        with staged(target) as stage:
+            (stage / "task.yaml").write_text(content)
+    assert (target / "task.yaml").read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("")
+    with pytest.raises(TaskError, match="no task bundle"), staged(tmp_path / "photos"):
+        pass
+    assert (tmp_path / "photos" / "cat.jpg").exists()
