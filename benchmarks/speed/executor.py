@@ -52,6 +52,8 @@ def estimate_us(root: Node) -> float:
 
 def fixed_compositions(task: Task, seed: int = 0) -> list[Composition]:
     """15 random compositions without a cascade, and 5 cascades of such; always the same for a bundle."""
+    if any(model.profile.latency_ms is None for model in task.catalog.models):
+        raise SystemExit("the bundle has no profiles; run gnncompose catalog profile on it")
     generator = np.random.default_rng(seed)
     plain: dict[str, Composition] = {}
     while len(plain) < COMPOSITIONS - CASCADES + 3 * CASCADES:
