@@ -83,7 +83,7 @@ def test_compose_env__rewards_improvement_or_level():
     improvement, level = make(), make(reward_form="level")
     before = improvement.reset(seed=0)[0]["reward"][0]
     level.reset(seed=0)
-    action = list(improvement.unwrapped.edits)[0]
+    action = next(iter(improvement.unwrapped.edits))
     gained, reached = improvement.step(action)[1], level.step(action)[1]
     assert reached == pytest.approx(before + gained)
 

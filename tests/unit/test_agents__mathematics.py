@@ -1,0 +1,92 @@
+"""Returns, replay and exploration against values computed by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gnncompose.agents.exploration import EpsilonGreedy, Softmax
+from gnncompose.agents.replay import Replay
+from gnncompose.agents.returns import n_step_returns
+
+
+def test_n_step_returns__of_a_terminated_episode():
+    # 1 + .5·2 = 2, bootstrap γ² from state 2; 2 + .5·4 = 4 and 4 end the episode, so nothing follows.
+    assert n_step_returns([1.0, 2.0, 4.0], 0.5, 2, terminated=True) == [
+        (0, 2.0, 0.25, 2),
+        (1, 4.0, 0.0, 3),
+        (2, 4.0, 0.0, 3),
+    ]
+
+
+def test_n_step_returns__truncation_is_no_termination():
+    # The same rewards, but the episode was cut off: its last state still counts, γ² from state 1 and γ from 2.
+    assert n_step_returns([1.0, 2.0, 4.0], 0.5, 2, terminated=False) == [
+        (0, 2.0, 0.25, 2),
+        (1, 4.0, 0.25, 3),
+        (2, 4.0, 0.5, 3),
+    ]
+
+
+def test_n_step_returns__are_one_step_targets_for_n_of_1():
+    assert n_step_returns([3.0, -1.0], 0.9, 1, terminated=True) == [(0, 3.0, 0.9, 1), (1, -1.0, 0.0, 2)]
+
+
+def test_n_step_returns__of_a_short_or_empty_episode():
+    assert n_step_returns([], 0.9, 3, terminated=False) == []
+    assert n_step_returns([2.0], 0.5, 3, terminated=False) == [(0, 2.0, 0.5, 1)]
+
+
+def test_n_step_returns__of_improvements_telescope():
+    levels = [0.1, 0.5, 0.2, 0.9]
+    improvements = np.diff(levels).tolist()
+    (first, *_) = n_step_returns(improvements, 1.0, 3, terminated=False)
+    assert first.reward == pytest.approx(levels[3] - levels[0])
+
+
+def test_replay__holds_the_latest_of_each_key():
+    replay = Replay[str, int](2)
+    for key, item in [("a", 1), ("b", 2), ("a", 3)]:
+        replay.add(key, item)
+    assert len(replay) == 2
+    assert set(replay.sample(50, np.random.default_rng(0))) == {2, 3}
+    replay.add("c", 4)
+    replay.add("d", 5)
+    assert set(replay.sample(50, np.random.default_rng(0))) == {4, 5}
+    replay.add("a", 6)
+    assert len(replay) == 2
+    assert 6 in replay.sample(50, np.random.default_rng(0))
+
+
+def test_epsilon_greedy__anneals():
+    values, generator = np.array([0.0, 1.0, 0.5, 0.2]), np.random.default_rng(0)
+    explore = EpsilonGreedy(start=1.0, end=0.0, share=0.5)
+
+    def share_of_best(progress):
+        return np.mean([explore.choose(values, progress, generator) == 1 for _ in range(2000)])
+
+    assert share_of_best(0.0) == pytest.approx(0.25, abs=0.04)
+    assert share_of_best(0.25) == pytest.approx(0.5 + 0.5 / 4, abs=0.04)
+    assert share_of_best(0.5) == share_of_best(1.0) == 1.0
+
+
+def test_softmax__draws_in_proportion():
+    values, generator = np.array([0.0, np.log(3.0)]), np.random.default_rng(0)
+    explore = Softmax(start=1.0, end=1e-6, share=1.0)
+    drawn = [explore.choose(values, 0.0, generator) for _ in range(4000)]
+    assert np.mean(drawn) == pytest.approx(0.75, abs=0.03)
+    assert {explore.choose(values, 1.0, generator) for _ in range(50)} == {1}
+    assert {Softmax(0.0, 0.0).choose(values, 0.0, generator) for _ in range(20)} == {1}
+
+
+def test_greedy_choice__draws_among_ties():
+    explore = EpsilonGreedy(0.0, 0.0)
+    generator = np.random.default_rng(0)
+    assert {explore.choose(np.array([1.0, 0.0, 1.0]), 0.0, generator) for _ in range(50)} == {0, 2}
+
+
+@pytest.mark.parametrize("module", ["random", "local_search", "exhaustive", "q_learning"])
+def test_agents__without_a_network_import_no_torch(module):
+    code = f"import sys, gnncompose.agents.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

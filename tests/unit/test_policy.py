@@ -1,0 +1,163 @@
+"""The encoding and the policy: by features, of any catalog, of any size."""
+
+import numpy as np
+import pytest
+import torch
+from synthetic import (
+    CASCADE,
+    MEAN,
+    TINY_GAINS,
+    WEIGHTED,
+    FakeEvaluator,
+    large_space,
+    model,
+    reward_of,
+    space_of,
+    tiny_space,
+    transform,
+)
+from torch_geometric.data import Data
+
+from gnncompose.agents.agent import search
+from gnncompose.agents.dqn import DQN, load_policy
+from gnncompose.agents.exploration import EpsilonGreedy
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.composition.edits import KINDS, Limits, SetParameter
+from gnncompose.composition.space import Space
+from gnncompose.composition.tree import Composition, make_node
+from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, Context, encode, operator_features, pack
+from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.evaluation import Budget
+from gnncompose.policies.gine import Gine
+from gnncompose.policies.policy import EditPolicy, policy_to_checkpoint, seeded
+
+CONTEXT = Context(0.5, 0.1)
+
+
+def policy(seed: int = 0) -> EditPolicy:
+    return seeded(lambda: EditPolicy(Gine(16, 2)), seed)
+
+
+def scores(space: Space, composition, scorer: EditPolicy, edits=None) -> torch.Tensor:
+    features = CatalogFeatures.of(space.catalog)
+    graph = encode(composition, edits or space.legal_edits(composition), features)
+    with torch.no_grad():
+        return scorer(pack([graph], [CONTEXT]), features.operators)
+
+
+def test_encode__gives_a_graph_with_input_and_output_nodes():
+    space = large_space()
+    composition = space.random(np.random.default_rng(3), 8)
+    edits = space.legal_edits(composition)
+    data = encode(composition, edits, CatalogFeatures.of(space.catalog))
+    assert isinstance(data, Data)
+    assert data.validate()
+    assert data.x.shape == (len(composition.nodes) + 2, NODE_DIM)
+    assert data.edge_index.shape[1] == 2 * (len(list(composition.edges())) + 1)
+    assert [KINDS[kind] for kind in data.edit_kind] == [type(edit) for edit in edits]
+    assert data.x.isfinite().all()
+    assert data.edit_source.max() < len(data.x)
+
+
+def test_operator_features__know_what_was_not_measured():
+    bare = model("bare", profile={})
+    features = operator_features(Catalog("c", (bare, model("known"))))
+    assert features.shape == (2, OPERATOR_DIM)
+    assert features.isfinite().all()
+    assert not torch.equal(features[0], features[1])
+
+
+def test_policy__scores_do_not_depend_on_names_or_catalog_order():
+    space = tiny_space()
+    composition = space.random(np.random.default_rng(2), 4)
+    renamed = {o.name: o.model_copy(update={"name": f"z_{o.name}"}) for o in space.catalog.operators}
+    other = space_of(list(renamed.values())[::-1])
+    scorer = policy()
+    found = {
+        c.id: s for (_, c), s in zip(space.successors(composition), scores(space, composition, scorer), strict=False)
+    }
+    twin = next(c for c in reachable(other) if c.id == composition.id)
+    mirrored = {c.id: s for (_, c), s in zip(other.successors(twin), scores(other, twin, scorer), strict=False)}
+    assert found.keys() & mirrored.keys()
+    for key in found.keys() & mirrored.keys():
+        assert found[key] == pytest.approx(float(mirrored[key]), abs=1e-5)
+
+
+def reachable(space: Space):
+    queue, seen = [space.start], {space.start.id}
+    while queue:
+        composition = queue.pop()
+        yield composition
+        for _, successor in space.successors(composition):
+            if successor.id not in seen:
+                seen.add(successor.id)
+                queue.append(successor)
+
+
+@pytest.mark.parametrize(("models", "transforms"), [(1, 0), (3, 2), (20, 10)])
+def test_policy__same_weights_serve_catalogs_of_any_size(models, transforms):
+    space = large_space(models, transforms)
+    found = scores(space, space.start, policy())
+    assert found.shape == (len(space.legal_edits(space.start)),)
+    assert found.isfinite().all()
+
+
+def test_policy__packed_scores_are_those_of_single_graphs():
+    space, scorer = large_space(), policy()
+    features = CatalogFeatures.of(space.catalog)
+    generator = np.random.default_rng(1)
+    compositions = [space.random(generator, 6) for _ in range(5)]
+    graphs = [encode(c, space.legal_edits(c), features) for c in compositions]
+    contexts = [Context(i / 5, -i / 5) for i in range(5)]
+    with torch.no_grad():
+        together = scorer(pack(graphs, contexts), features.operators)
+        alone = [scorer(pack([g], [c]), features.operators) for g, c in zip(graphs, contexts, strict=True)]
+        chosen = [len(part) // 2 for part in alone]
+        picked = scorer(pack(graphs, contexts, chosen), features.operators)
+    torch.testing.assert_close(together, torch.cat(alone))
+    torch.testing.assert_close(picked, torch.stack([part[c] for part, c in zip(alone, chosen, strict=True)]))
+
+
+def test_policy__tells_apart_values_and_places():
+    space = space_of([transform("median"), model("a"), model("b"), MEAN, WEIGHTED, CASCADE], Limits())
+    models = [make_node(operator, [space.start.input]) for operator in space.catalog.models]
+    composition = Composition(make_node(WEIGHTED, models))
+    edits = [e for e in space.legal_edits(composition) if isinstance(e, SetParameter)]
+    assert len(edits) >= 4
+    found = scores(space, composition, policy(), edits)
+    assert len(set(found.tolist())) == len(edits)
+
+
+def small_dqn(**changes) -> DQN:
+    return DQN(Gine(8, 1), EpsilonGreedy(1.0, 0.1, 0.3), batch_size=4, updates_per_evaluation=1, **changes)
+
+
+def test_checkpoint__goes_on_where_training_ended_on_another_catalog(tmp_path):
+    agent = small_dqn()
+    assert agent.checkpoint() is None
+    search(agent, tiny_space(), Budget(FakeEvaluator(TINY_GAINS), reward_of, 10), np.random.default_rng(0))
+    path = tmp_path / "checkpoint.pt"
+    torch.save(agent.checkpoint(), path)
+    # The sizes come from the checkpoint, whatever the recipe says.
+    heir = DQN(Gine(32, 3), EpsilonGreedy(), batch_size=4, updates_per_evaluation=1, checkpoint=str(path))
+    for name, tensor in heir.checkpoint()["weights"].items():
+        torch.testing.assert_close(tensor, agent.checkpoint()["weights"][name])
+    assert heir.checkpoint()["architecture"] == {"dim": 8, "layers": 1}
+    budget = Budget(FakeEvaluator({}), reward_of, 10)
+    search(heir, large_space(), budget, np.random.default_rng(0))
+    assert len(budget.trials) == 10
+
+
+def test_load_policy__names_the_mistake(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(GnncomposeError, match="no such checkpoint"):
+        load_policy(str(path), Gine())
+    path.write_bytes(b"no archive")
+    with pytest.raises(GnncomposeError, match="no readable checkpoint"):
+        load_policy(str(path), Gine())
+    torch.save({**policy_to_checkpoint(policy()), "encoder": "theirs.Encoder"}, path)
+    with pytest.raises(GnncomposeError, match=r"holds a theirs\.Encoder"):
+        load_policy(str(path), Gine())
+    torch.save({"anything": 1}, path)
+    with pytest.raises(GnncomposeError, match="is no policy"):
+        load_policy(str(path), Gine())
