@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,7 +63,7 @@ class DQN:
         encoder: EncoderRecipe,
         exploration: Exploration,
         learning_rate: float = 1e-3,
-        gamma: float = 0.9,
+        gamma: float = 0.4,
         n_step: int = 3,
         horizon: int = 4,
         restart_probability: float = 0.8,
@@ -213,11 +213,21 @@ class _Run:
         if self.updates % self.agent.target_interval == 0:
             self.target.load_state_dict(self.online.state_dict())
 
+    def _known(self, visit: Visit) -> Bool[Tensor, " edit"]:
+        """Which edits lead to a visited composition; `Stop`, the last, is worth 0 for sure."""
+        return torch.tensor([*(successor in self.visited for successor in visit.successors), True])
+
     @torch.no_grad()
     def _targets(self, batch: Sequence[Transition]) -> Float[Tensor, " batch"]:
-        """Double Q-learning: the online network chooses the next edit, the target network values it."""
+        """Double Q-learning: the online network chooses the next edit, the target network values it.
+
+        Only edits whose outcome was measured, and `Stop`, are chosen from: among the many others, the maximum
+        would be that of the network's errors (Fujimoto et al., Off-policy deep reinforcement learning without
+        exploration, ICML 2019).
+        """
         packed = pack([t.after.graph for t in batch], [Context(t.budget_left, t.after.reward) for t in batch])
-        online = self._values(self.online, packed)
+        known = torch.cat([self._known(t.after) for t in batch])
+        online = self._values(self.online, packed).masked_fill(~known, -torch.inf)
         counts = [len(t.after.graph.edit_kind) for t in batch]
         firsts = np.cumsum([0, *counts[:-1]]).tolist()
         best = torch.stack([part.argmax() + f for part, f in zip(online.split(counts), firsts, strict=True)])
