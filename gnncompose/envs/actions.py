@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import KINDS, Edit, Limits, Place, Reorder, SetParameter, Stop, places
 from gnncompose.composition.tree import Composition, Expression
-
-Width = TypeVar("Width", bound=int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +107,6 @@ class LegalDiscrete(gym.spaces.Discrete):
         self.legal = self.legal_first
         return super().seed(seed)
 
-    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:
+    def sample(self, mask: NDArray[np.int8] | None = None, probability: NDArray[np.float64] | None = None) -> np.int64:
         """Draw an action, uniformly among the legal ones where neither mask nor probability is given."""
         return super().sample(self.legal if mask is None and probability is None else mask, probability)
