@@ -39,6 +39,7 @@ def search(config: DictConfig) -> None:
         seed=config.seed,
         budget=config.budget,
         config=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+        start=config.start,
     )
     prices = instantiate(config.resources)
     evaluator = instantiate(config.evaluator)(task, run.world, prices)

@@ -158,8 +158,9 @@ def profile(directory: Folder, as_json: AsJson = False) -> None:
     print(f"{'operator':<24}{'ms':>10}{'ms/row at 64':>14}{'score':>8}")
     for name, entry in measured.items():
         if entry.latency_ms is not None:
+            score = "-" if entry.score is None else f"{entry.score:.3f}"
             batch = "" if entry.latency_ms_batch64 is None else f"{entry.latency_ms_batch64 / 64:.4f}"
-            print(f"{name:<24}{entry.latency_ms:>10.4f}{batch:>14}{entry.score or 0:>8.3f}")
+            print(f"{name:<24}{entry.latency_ms:>10.4f}{batch:>14}{score:>8}")
 
 
 @catalogs.command("diff")

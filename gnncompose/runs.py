@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gnncompose.agents.agent import Agent, search
 from gnncompose.composition.tree import Composition
@@ -41,12 +42,15 @@ def run_search(
             tracker.on_trial(trial)
 
     run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
+    generator, space = run.generator(), run.task.space
+    if run.start == "random":
+        space = replace(space, initial=space.random(generator))
     budget = Budget(evaluator, reward_of, run.budget, on_trial)
     started, interrupted = time.perf_counter(), False
     for tracker in trackers:
         tracker.on_start(run)
     try:
-        search(agent, run.task.space, budget, run.generator())
+        search(agent, space, budget, generator)
     except KeyboardInterrupt:
         if not budget.trials:
             raise

@@ -2,9 +2,9 @@
 
 Mnih et al., Human-level control through deep reinforcement learning (Nature 2015), with double Q-learning (van
 Hasselt et al., AAAI 2016) and n-step targets (Sutton 1988). The reward of an edit is the improvement r(c′) − r(c),
-so a return is what an episode gains, and `Stop` is worth exactly 0. Three things make it frugal: episodes are short
-and mostly begin at the best composition so far, evaluations go to compositions not evaluated yet, and every edit
-between two evaluated compositions is replayed, walked or not.
+so a return is what an episode gains, and `Stop` is worth exactly 0. Four things make it frugal: episodes are short
+and mostly begin at the best composition so far, evaluations go to compositions not evaluated yet, exploring means
+what was seldom tried, and every edit between two evaluated compositions is replayed, walked or not.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.exploration import Exploration
+from gnncompose.agents.novelty import Novelty
 from gnncompose.agents.replay import Replay
 from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
@@ -68,6 +69,7 @@ class DQN:
         horizon: int = 4,
         restart_probability: float = 0.8,
         unvisited_only: bool = True,
+        seek_novelty: bool = True,
         replay_known: bool = True,
         replay_capacity: int = 20_000,
         batch_size: int = 32,
@@ -86,6 +88,7 @@ class DQN:
             horizon: Edits after which an episode is truncated.
             restart_probability: How often an episode begins at the best composition so far, not at the start.
             unvisited_only: Whether to choose among edits to compositions not evaluated yet, while there are any.
+            seek_novelty: Whether exploring means what was seldom tried, or uniform chance.
             replay_known: Whether to replay every edit between evaluated compositions, or walked ones only.
             replay_capacity: Most transitions held.
             batch_size: Transitions of a gradient step.
@@ -101,6 +104,7 @@ class DQN:
         self.horizon = horizon
         self.restart_probability = restart_probability
         self.unvisited_only = unvisited_only
+        self.seek_novelty = seek_novelty
         self.replay_known = replay_known
         self.replay_capacity = replay_capacity
         self.batch_size = batch_size
@@ -134,6 +138,7 @@ class _Run:
         self.budget = budget
         self.generator = generator
         self.visited = Visited(space)
+        self.novelty = Novelty()
         self.replay: Replay[tuple[str, int, int], Transition] = Replay(agent.replay_capacity)
         seed = int(generator.integers(2**31))
         self.online = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(agent.encoder), seed)
@@ -150,6 +155,8 @@ class _Run:
         """Remember a trial and, where it is new, learn."""
         new = trial.composition not in self.visited
         visit, known = self.visited.add(trial)
+        if new:
+            self.novelty.add(trial.composition)
         if self.agent.replay_known:
             for step in known:
                 self._remember([step], terminated=False)
@@ -181,7 +188,16 @@ class _Run:
         with torch.no_grad():
             packed = pack([visit.graph], [Context(self.left, visit.reward)])
             values = self._values(self.online, packed).numpy()[allowed]
-        return allowed[self.agent.exploration.choose(values, 1.0 - self.left, self.generator)]
+        newness = self._newness(visit, allowed)
+        return allowed[self.agent.exploration.choose(values, 1.0 - self.left, self.generator, newness)]
+
+    def _newness(self, visit: Visit, allowed: Sequence[int]) -> Float[np.ndarray, " edit"]:
+        """How new what each allowed edit leads to would be; `Stop` leads nowhere new."""
+        newness = np.zeros(len(allowed))
+        if self.agent.seek_novelty:
+            ends = [visit.successors[edit] for edit in allowed if edit != visit.stop]
+            newness[: len(ends)] = [self.novelty(composition) for composition in ends]
+        return newness
 
     def _values(self, policy: EditPolicy, packed: Packed) -> Float[Tensor, " edit"]:
         """Value of every edit; that of `Stop` is known."""

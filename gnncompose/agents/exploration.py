@@ -8,18 +8,21 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+Values = Float[np.ndarray, " edit"]
+
 
 @runtime_checkable
 class Exploration(Protocol):
     """Chooses among valued edits."""
 
-    def choose(self, values: Float[np.ndarray, " edit"], progress: float, generator: np.random.Generator) -> int:
+    def choose(self, values: Values, progress: float, generator: np.random.Generator, novelty: Values) -> int:
         """Number of the chosen edit.
 
         Args:
             values: What each edit is thought to be worth.
             progress: Share of the budget that is spent, 0 to 1.
             generator: Source of randomness.
+            novelty: How new what each edit leads to would be; all equal where nobody counts.
         """
         ...
 
@@ -29,14 +32,14 @@ def _annealed(start: float, end: float, share: float, progress: float) -> float:
     return end + (start - end) * max(0.0, 1.0 - progress / share) if share > 0 else end
 
 
-def greedy(values: Float[np.ndarray, " edit"], generator: np.random.Generator) -> int:
+def greedy(values: Values, generator: np.random.Generator) -> int:
     """Number of the best edit; ties are drawn."""
     return int(generator.choice(np.flatnonzero(values == values.max())))
 
 
 @dataclass(frozen=True)
 class EpsilonGreedy:
-    """Draws uniformly with probability epsilon, else takes the best.
+    """Takes the newest with probability epsilon, else the best; ties are drawn, so without counts it is uniform.
 
     Attributes:
         start: Epsilon at the beginning.
@@ -48,10 +51,10 @@ class EpsilonGreedy:
     end: float = 0.05
     share: float = 0.5
 
-    def choose(self, values: Float[np.ndarray, " edit"], progress: float, generator: np.random.Generator) -> int:
+    def choose(self, values: Values, progress: float, generator: np.random.Generator, novelty: Values) -> int:
         """See `Exploration.choose`."""
         if generator.random() < _annealed(self.start, self.end, self.share, progress):
-            return int(generator.integers(len(values)))
+            return greedy(novelty, generator)
         return greedy(values, generator)
 
 
@@ -69,7 +72,7 @@ class Softmax:
     end: float = 0.01
     share: float = 0.5
 
-    def choose(self, values: Float[np.ndarray, " edit"], progress: float, generator: np.random.Generator) -> int:
+    def choose(self, values: Values, progress: float, generator: np.random.Generator, novelty: Values) -> int:
         """See `Exploration.choose`."""
         temperature = _annealed(self.start, self.end, self.share, progress)
         if temperature <= 0:

@@ -49,9 +49,9 @@ class QLearning:
                 values = table.setdefault(composition.id, {**dict.fromkeys(reachable, 0.0), Stop(): 0.0})
                 # An episode whose first edit is Stop would spend nothing and learn nothing, for ever.
                 edits = [edit for edit in values if step > 0 or not isinstance(edit, Stop)]
-                chosen = self.exploration.choose(
-                    np.array([values[edit] for edit in edits]), len(visited) / budget, generator
-                )
+                worth = np.array([values[edit] for edit in edits])
+                # The table is the plain one of the specification: it counts no novelty.
+                chosen = self.exploration.choose(worth, len(visited) / budget, generator, np.zeros(len(edits)))
                 edit = edits[chosen]
                 if isinstance(edit, Stop):
                     break  # worth 0, which its value was from the beginning

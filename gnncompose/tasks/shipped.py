@@ -11,7 +11,7 @@ from gnncompose.tasks.cache import cache_directory
 from gnncompose.tasks.task import Task
 from gnncompose.tasks.zoo import build_task, shipped_tasks
 
-EXTRA = {"lightgbm", "onnxmltools", "onnxscript", "skl2onnx"}
+EXTRA = {"lightgbm", "onnxmltools", "skl2onnx"}
 
 
 def bundle_directory(name: str) -> Path:
@@ -36,8 +36,6 @@ def build_shipped(
     Raises:
         TaskError: There is no such task, or what it is built with is not installed.
     """
-    from gnncompose.catalog.profile import profile_catalog
-
     target = directory or bundle_directory(name)
     try:
         build_task(name, target, seed=seed, progress=progress)
@@ -45,8 +43,6 @@ def build_shipped(
         if problem.name not in EXTRA:
             raise
         raise TaskError(f'building "{name}" needs {problem.name}; run pip install "gnncompose[tasks]"') from None
-    progress("measure every operator")
-    profile_catalog(target)
     return target
 
 

@@ -13,6 +13,8 @@ from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Evaluation, Trial
 from gnncompose.tasks.task import Task, World
 
+STARTS = ("shortest", "random")
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -26,6 +28,7 @@ class Run:
         seed: Source of all randomness.
         budget: Distinct compositions that may be asked for.
         config: The settings as plain data.
+        start: Where the search begins: at the `shortest` chain, or at a `random` walk from it.
     """
 
     folder: Path
@@ -35,8 +38,11 @@ class Run:
     seed: int
     budget: int
     config: dict[str, Any] = field(default_factory=dict)
+    start: str = "shortest"
 
     def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise GnncomposeError(f"start={self.start}: there is no such start; choose one of {', '.join(STARTS)}")
         for name, least in (("seed", 0), ("budget", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -5,10 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+from synthetic import large_space
 
 from gnncompose.agents.exploration import EpsilonGreedy, Softmax
+from gnncompose.agents.novelty import Novelty
 from gnncompose.agents.replay import Replay
 from gnncompose.agents.returns import n_step_returns
+from gnncompose.composition.tree import Composition, make_node
 
 
 def test_n_step_returns__of_a_terminated_episode():
@@ -64,7 +67,7 @@ def test_epsilon_greedy__anneals():
     explore = EpsilonGreedy(start=1.0, end=0.0, share=0.5)
 
     def share_of_best(progress):
-        return np.mean([explore.choose(values, progress, generator) == 1 for _ in range(2000)])
+        return np.mean([explore.choose(values, progress, generator, np.zeros(len(values))) == 1 for _ in range(2000)])
 
     assert share_of_best(0.0) == pytest.approx(0.25, abs=0.04)
     assert share_of_best(0.25) == pytest.approx(0.5 + 0.5 / 4, abs=0.04)
@@ -74,19 +77,44 @@ def test_epsilon_greedy__anneals():
 def test_softmax__draws_in_proportion():
     values, generator = np.array([0.0, np.log(3.0)]), np.random.default_rng(0)
     explore = Softmax(start=1.0, end=1e-6, share=1.0)
-    drawn = [explore.choose(values, 0.0, generator) for _ in range(4000)]
+    drawn = [explore.choose(values, 0.0, generator, np.zeros(len(values))) for _ in range(4000)]
     assert np.mean(drawn) == pytest.approx(0.75, abs=0.03)
-    assert {explore.choose(values, 1.0, generator) for _ in range(50)} == {1}
-    assert {Softmax(0.0, 0.0).choose(values, 0.0, generator) for _ in range(20)} == {1}
+    assert {explore.choose(values, 1.0, generator, np.zeros(len(values))) for _ in range(50)} == {1}
+    assert {Softmax(0.0, 0.0).choose(values, 0.0, generator, np.zeros(len(values))) for _ in range(20)} == {1}
 
 
 def test_greedy_choice__draws_among_ties():
     explore = EpsilonGreedy(0.0, 0.0)
     generator = np.random.default_rng(0)
-    assert {explore.choose(np.array([1.0, 0.0, 1.0]), 0.0, generator) for _ in range(50)} == {0, 2}
+    assert {explore.choose(np.array([1.0, 0.0, 1.0]), 0.0, generator, np.zeros(3)) for _ in range(50)} == {0, 2}
 
 
 @pytest.mark.parametrize("module", ["random", "local_search", "exhaustive", "q_learning"])
 def test_agents__without_a_network_import_no_torch(module):
     code = f"import sys, gnncompose.agents.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_epsilon_greedy__explores_what_is_new():
+    explore = EpsilonGreedy(1.0, 1.0)
+    generator = np.random.default_rng(0)
+    chosen = {explore.choose(np.zeros(3), 0.0, generator, np.array([0.2, 0.9, 0.9])) for _ in range(50)}
+    assert chosen == {1, 2}
+
+
+def test_novelty__falls_with_each_evaluation_and_counts_pairs_of_transforms():
+    space = large_space()
+    node = space.start.root
+    first, second = [operator for operator in space.catalog.transforms if len(set(operator.signature)) == 1][:2]
+
+    def chain(*operators):
+        expression = node.inputs[0]
+        for operator in operators:
+            expression = make_node(operator, [expression])
+        return Composition(make_node(node.operator, [expression]))
+
+    novelty = Novelty()
+    before = novelty(chain(first, second))
+    novelty.add(chain(first, second))
+    assert novelty(chain(first, second)) < before == 1.0
+    assert novelty(chain(second, first)) > novelty(chain(first, second))
