@@ -11,7 +11,6 @@ from gnncompose.agents.exhaustive import Exhaustive
 from gnncompose.agents.exploration import EpsilonGreedy, Softmax
 from gnncompose.agents.local_search import LocalSearch
 from gnncompose.agents.q_learning import QLearning
-from gnncompose.agents.random import Random
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
 
