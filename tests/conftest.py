@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import gnncompose.tasks
 from gnncompose.tasks.bundle import TASK_FILE
@@ -19,6 +20,8 @@ def digits_directory(pytestconfig: pytest.Config) -> Path:
     for path in sorted([*SOURCES.glob("*.py"), *SOURCES.glob("factory/*.py"), SOURCES / "zoo" / "digits.py"]):
         digest.update(path.read_bytes())
     directory = pytestconfig.cache.mkdir("bundles") / f"digits-{digest.hexdigest()[:16]}"
-    if not (directory / TASK_FILE).is_file():
-        build_shipped("digits", directory, progress=lambda step: None)
+    # Workers that run side by side share the bundle: one builds it, the others wait.
+    with FileLock(f"{directory}.lock"):
+        if not (directory / TASK_FILE).is_file():
+            build_shipped("digits", directory, progress=lambda step: None)
     return directory

@@ -1,0 +1,74 @@
+"""Every command that the documentation shows is one that the command line takes."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from gnncompose.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *ROOT.glob("docs/*.md")]
+
+
+def shown(language: str) -> list[tuple[str, str]]:
+    """Name of the document and text of each fenced block in the language."""
+    blocks = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        blocks += [(document.name, block) for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
+    return blocks
+
+
+LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines() if line.strip()]
+COMMANDS = [shlex.split(line, comments=True) for line in LINES]
+
+
+def is_search(command: list[str]) -> bool:
+    return command[:2] == ["gnncompose", "search"] or command[1:2] == ["experiments/search.py"]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if is_search(c)], ids=" ".join)
+def test_documentation__shows_searches_that_compose(command: list[str]) -> None:
+    overrides = [word for word in command[2:] if word not in ("-m", "--help")]
+    single = [re.sub(r"=([^=,()]+),.*", r"=\1", word).replace("=range(10)", "=0") for word in overrides]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "search.py"), *single, "--cfg", "job"],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gnncompose" and not is_search(c)], ids=" ".join)
+def test_documentation__shows_commands_with_options_that_exist(command: list[str]) -> None:
+    parser, words = get_command(app), command[1:]
+    while words and words[0] in getattr(parser, "commands", {}):
+        parser, words = parser.commands[words[0]], words[1:]
+    known = {option for parameter in parser.params for option in parameter.opts} | {"--help"}
+    assert not hasattr(parser, "commands"), f"{command} names no command"
+    assert {word for word in words if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "make"], ids=" ".join)
+def test_documentation__shows_targets_that_exist(command: list[str]) -> None:
+    assert re.search(rf"^{command[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[1:2] and c[1].startswith("benchmarks/")], ids=" ".join)
+def test_documentation__shows_scripts_and_suites_that_exist(command: list[str]) -> None:
+    assert (ROOT / command[1]).is_file()
+    for suite in re.findall(r"suite=(\w+)", " ".join(command)):
+        assert (ROOT / "benchmarks" / "suites" / f"{suite}.yaml").is_file()
+
+
+@pytest.mark.parametrize(("name", "code"), shown("python"), ids=lambda value: value[:12])
+def test_documentation__snippets_run(name: str, code: str, digits_directory: Path, capsys) -> None:
+    exec(compile(code, name, "exec"), {"directory": digits_directory})
+    assert capsys.readouterr().out
