@@ -21,6 +21,7 @@ MISTAKES = {
     "task=bundle": "task.path: is needed; give task.path=VALUE",
     "+experiment=dem": "experiment=dem: there is no such experiment; did you mean demo?",
     "tracker.mode=ofline": "tracker.mode=ofline: there is no such mode",
+    "start=anywhere": "start=anywhere: there is no such start; choose one of shortest, random",
     "condition=fog": 'no condition "fog"',
     "resource=gpu": 'no resource "gpu"',
 }

@@ -125,3 +125,14 @@ def test_search__shows_where_a_sweep_puts_its_jobs(digits_directory: Path, tmp_p
     assert done.returncode == 0, done.stderr
     agents = [json.loads((tmp_path / job / "run.json").read_text())["agent"] for job in ("0", "1")]
     assert agents == ["random", "local_search"]
+
+
+def test_search__begins_at_a_random_composition_that_the_seed_decides(digits_directory: Path, tmp_path: Path) -> None:
+    def starts(folder: Path, *overrides: str) -> str:
+        few = ["agent=random", "budget=1", "start=random", "tracker=files", *overrides]
+        subprocess.run(command(digits_directory, folder, *few), capture_output=True, text=True, check=True)
+        return json.loads((folder / "run.json").read_text())["summary"]["start"]["id"]
+
+    first = starts(tmp_path / "a", "seed=3")
+    assert first == starts(tmp_path / "b", "seed=3")
+    assert first != starts(tmp_path / "c", "seed=4")
