@@ -13,10 +13,9 @@ from gnncompose.composition.edits import (
     Stop,
     SwapModel,
     apply,
-    legal_edits,
-    successors,
 )
 from gnncompose.composition.files import composition_from_json, composition_to_json, load_composition, save_composition
+from gnncompose.composition.legal import legal_edits, successors
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Input, Node, make_node
 

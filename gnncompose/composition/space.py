@@ -10,7 +10,8 @@ import numpy as np
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import PortType
 from gnncompose.composition.chains import shortest_chains
-from gnncompose.composition.edits import Edit, Limits, apply, legal_edits, successors
+from gnncompose.composition.edits import Edit, Limits, apply
+from gnncompose.composition.legal import legal_edits, successors
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import CompositionError
 

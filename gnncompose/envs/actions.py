@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.composition.edits import KINDS, Edit, Limits, Place, Reorder, SetParameter, Stop, places
+from gnncompose.composition.edits import KINDS, Edit, Limits, Place, Reorder, SetParameter, Stop
+from gnncompose.composition.legal import places
 from gnncompose.composition.tree import Composition, Expression
 
 

@@ -1,0 +1,112 @@
+"""Which edits are legal: exactly those whose result is another well-typed composition within the limits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations
+
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.operator import Operator
+from gnncompose.composition.edits import (
+    AddModel,
+    AddTransform,
+    Edit,
+    Limits,
+    Place,
+    RemoveModel,
+    RemoveTransform,
+    Reorder,
+    SetParameter,
+    Stop,
+    SwapModel,
+    apply,
+)
+from gnncompose.composition.tree import Composition, Expression, Node
+from gnncompose.errors import CompositionError
+
+
+def legal_edits(composition: Composition, catalog: Catalog, limits: Limits) -> list[Edit]:
+    """Exactly the edits whose result is another well-typed composition within the limits, and `Stop`, last."""
+    return [edit for edit, _ in successors(composition, catalog, limits)] + [Stop()]
+
+
+def successors(composition: Composition, catalog: Catalog, limits: Limits) -> list[tuple[Edit, Composition]]:
+    """Every legal edit but `Stop`, with the composition it leads to."""
+    found: list[tuple[Edit, Composition]] = []
+    for edit in candidate_edits(composition, catalog):
+        try:
+            found.append((edit, apply(composition, edit, catalog, limits)))
+        except CompositionError:
+            continue
+    return found
+
+
+def places(composition: Composition) -> list[tuple[Place, Expression]]:
+    """Every place with its source: the edges of the tree, then the outputs that are used more than once."""
+    occurrences = list(composition.occurrences())
+    uses = Counter(expression.id for _, expression in occurrences)
+    distinct = {expression.id: expression for _, expression in occurrences}
+    edges = [(Place(path), expression) for path, expression in occurrences]
+    return edges + [(Place(output=key), distinct[key]) for key, count in uses.items() if count > 1]
+
+
+def candidate_edits(composition: Composition, catalog: Catalog) -> Iterator[Edit]:
+    """Edits that may be legal; the legal ones are those that `apply` takes."""
+    at = dict(composition.occurrences())
+    for place, source in places(composition):
+        consumer = at[place.path[:-1]] if place.output is None and place.path else None
+        for operator in catalog.transforms:
+            if _fits_in_series(operator, source, place, consumer):
+                yield AddTransform(operator.name, place)
+        for operator in catalog.models:
+            if _fits_parallel(operator, source) or _fits_in_series(operator, source, place, consumer):
+                yield AddModel(operator.name, place)
+        if isinstance(source, Node):
+            yield from _node_edits(place, source, catalog)
+
+
+def _fits_in_series(operator: Operator, source: Expression, place: Place, consumer: Expression | None) -> bool:
+    """Whether the types may allow it; spares `apply` the many operators that cannot stand there."""
+    sizes: dict[str, int | str] = {}
+    if not operator.inputs[0].type.accepts(source.type, sizes):
+        return False
+    given = operator.outputs[0].type.bound(sizes)
+    if given == source.type or place.output is not None:
+        return True
+    if not isinstance(consumer, Node) or place.path[-1] >= len(consumer.operator.inputs):
+        return False
+    return consumer.operator.inputs[place.path[-1]].type.accepts(given, {})
+
+
+def _fits_parallel(operator: Operator, source: Expression) -> bool:
+    ends = operator.outputs[0].type
+    return isinstance(source, Node) and (ends.domain, ends.dtype) == (source.type.domain, source.type.dtype)
+
+
+def _node_edits(place: Place, node: Node, catalog: Catalog) -> Iterator[Edit]:
+    """Candidate edits that change or take away the node itself."""
+    below = node.inputs[0]
+    if node.operator.kind == "transform":
+        yield RemoveTransform(place)
+        if isinstance(below, Node) and below.operator.kind == "transform":
+            yield Reorder(place)
+    elif node.operator.kind == "model":
+        yield RemoveModel(place)
+        alike = (o for o in catalog.models if o.signature == node.operator.signature)
+        yield from (SwapModel(o.name, place) for o in alike if o.name != node.operator.name)
+    else:
+        yield from (SwapModel(o.name, place) for o in catalog.combiners if o.name != node.operator.name)
+    if node.operator.kind == "cascade":
+        yield from (Reorder(place, stages) for stages in combinations(range(len(node.inputs)), 2))
+    yield from _parameter_edits(place, node)
+
+
+def _parameter_edits(place: Place, node: Node) -> Iterator[Edit]:
+    for name, value in node.parameters:
+        grid = node.operator.parameters[name].values
+        if isinstance(value, tuple):
+            for port, weight in enumerate(value):
+                yield from (SetParameter(place, f"{name}.{port}", new) for new in grid if new != weight)
+        else:
+            yield from (SetParameter(place, name, new) for new in grid if new != value)
