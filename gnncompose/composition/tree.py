@@ -46,7 +46,7 @@ class Input:
         return 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """An operator applied to its inputs; made by `make_node` only.
 
@@ -71,6 +71,9 @@ class Node:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+    def __repr__(self) -> str:
+        return describe(self)
 
     def parameter(self, name: str) -> Value:
         """Value of a parameter."""
