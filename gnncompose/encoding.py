@@ -21,7 +21,7 @@ from torch_geometric.data import Data
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import CASCADES, ENSEMBLES, Operator
-from gnncompose.composition.edits import KINDS, Edit, Place, Reorder, SetParameter, Stop
+from gnncompose.composition.edits import KINDS, Edit, OperatorEdit, Place, Reorder, SetParameter, Stop
 from gnncompose.composition.tree import INPUT_ID, Composition, Expression, Node, Value
 
 OPERATOR_KINDS = ("transform", "model", "ensemble", "cascade", "router")
@@ -185,7 +185,7 @@ def _edit(
         source_row = rows[at[place.path].id]
         consumer_row = rows[at[place.path[:-1]].id] if place.path else output_row
         port = place.path[-1] if place.path else 0
-    operator_row = catalog.rows[edit.operator] if hasattr(edit, "operator") else none
+    operator_row = catalog.rows[edit.operator] if isinstance(edit, OperatorEdit) else none
     settings = [0.0] * (VALUE_DIM - 2)
     if isinstance(edit, SetParameter):
         settings = _parameter_settings(edit, _node_at(place, at))
@@ -258,7 +258,7 @@ def pack(graphs: Sequence[Data], contexts: Sequence[Context], chosen: Sequence[i
         contexts: One for each graph.
         chosen: The one edit of each graph to keep; None for all edits.
     """
-    nodes = torch.tensor([len(graph.x) for graph in graphs])
+    nodes = torch.tensor([len(graph["x"]) for graph in graphs])
     offsets = (nodes.cumsum(0) - nodes).tolist()
     picks: Sequence[Any] = [slice(None)] * len(graphs) if chosen is None else [slice(c, c + 1) for c in chosen]
 
@@ -266,12 +266,12 @@ def pack(graphs: Sequence[Data], contexts: Sequence[Context], chosen: Sequence[i
         parts = [graph[name][pick] for graph, pick in zip(graphs, picks, strict=True)]
         return torch.cat([part + o for part, o in zip(parts, offsets, strict=True)] if shifted else parts)
 
-    counts = torch.tensor([len(graph.edit_kind[pick]) for graph, pick in zip(graphs, picks, strict=True)])
+    counts = torch.tensor([len(graph["edit_kind"][pick]) for graph, pick in zip(graphs, picks, strict=True)])
     numbers = torch.arange(len(graphs))
     return Packed(
-        x=torch.cat([graph.x for graph in graphs]),
-        edge_index=torch.cat([g.edge_index + o for g, o in zip(graphs, offsets, strict=True)], dim=1),
-        edge_attr=torch.cat([graph.edge_attr for graph in graphs]),
+        x=torch.cat([graph["x"] for graph in graphs]),
+        edge_index=torch.cat([g["edge_index"] + o for g, o in zip(graphs, offsets, strict=True)], dim=1),
+        edge_attr=torch.cat([graph["edge_attr"] for graph in graphs]),
         graph=numbers.repeat_interleave(nodes),
         context=torch.tensor([list(context) for context in contexts]),
         edit_kind=edits("edit_kind"),

@@ -164,7 +164,7 @@ def read_document(path: Path, model: type[Document], error: type[GnncomposeError
         GnncomposeError: As `error`, naming file, entry, field and mend.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: dict[object, object] | list[object] | str | None = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise error(f"{path}: {problem.strerror}; give the path of a readable file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
@@ -186,11 +186,8 @@ def explain(problem: ValidationError, data: object, model: type[BaseModel]) -> s
     node: Any = data
     for part in first["loc"]:
         where += f"[{part}]" if isinstance(part, int) else (f".{part}" if where else part)
-        try:
-            node = node[part]
-        except (KeyError, IndexError, TypeError):
-            node = None
-        name = getattr(node, "get", lambda _: None)("name")
+        node = _item(node, part)
+        name = _item(node, "name")
         if isinstance(part, int) and name is not None:
             where += f' "{name}":'
     where = where.replace(":.", ": ")
@@ -202,3 +199,11 @@ def explain(problem: ValidationError, data: object, model: type[BaseModel]) -> s
     elif ";" not in message:
         message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}; fix the value"
     return f"{where.rstrip(':')}: {message}" if where else message
+
+
+def _item(data: Any, key: int | str) -> Any:  # noqa: ANN401 - parsed YAML or JSON, of whatever shape it was written
+    """What parsed data hold under a key; None where they have no such key, or none at all."""
+    try:
+        return data[key]
+    except (KeyError, IndexError, TypeError):
+        return None

@@ -121,6 +121,7 @@ class Stop:
 
 
 Edit = AddModel | RemoveModel | SwapModel | AddTransform | RemoveTransform | Reorder | SetParameter | Stop
+OperatorEdit = AddModel | SwapModel | AddTransform  # those that bring an operator in
 KINDS: tuple[type[Edit], ...] = (
     AddModel,
     RemoveModel,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.composition.edits import KINDS, Edit, Limits, Place, Reorder, SetParameter, Stop
+from gnncompose.composition.edits import KINDS, Edit, Limits, OperatorEdit, Place, Reorder, SetParameter, Stop
 from gnncompose.composition.legal import places
-from gnncompose.composition.tree import Composition, Expression
+from gnncompose.composition.tree import Composition, Expression, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +82,11 @@ class ActionCodec:
     def _argument(self, edit: Edit, sources: dict[Place, Expression]) -> int:
         if isinstance(edit, SetParameter):
             node = sources[edit.place]
-            return self._settings(self._rows[getattr(node, "operator").name]).index((edit.name, edit.value))  # noqa: B009
+            assert isinstance(node, Node)
+            return self._settings(self._rows[node.operator.name]).index((edit.name, edit.value))
         if isinstance(edit, Reorder):
             return self._stages.index(edit.stages) if edit.stages is not None else 0
-        return self._rows[edit.operator] if hasattr(edit, "operator") else 0
+        return self._rows[edit.operator] if isinstance(edit, OperatorEdit) else 0
 
 
 class LegalDiscrete(gym.spaces.Discrete):
@@ -110,4 +112,7 @@ class LegalDiscrete(gym.spaces.Discrete):
 
     def sample(self, mask: NDArray[np.int8] | None = None, probability: NDArray[np.float64] | None = None) -> np.int64:
         """Draw an action, uniformly among the legal ones where neither mask nor probability is given."""
-        return super().sample(self.legal if mask is None and probability is None else mask, probability)
+        if mask is None and probability is None:
+            mask = self.legal
+        # Gymnasium annotates probabilities as int8, like masks, but asks for float64.
+        return super().sample(mask, cast(Any, probability))

@@ -32,6 +32,7 @@ class ComposeEnv(gym.Env[Observation, SupportsInt]):
     int8[actions] of legal actions, `reward` and `best_reward`, and `budget_left` as a share.
     """
 
+    action_space: LegalDiscrete
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 - Gymnasium's own form
 
     def __init__(
@@ -183,10 +184,10 @@ class ComposeEnv(gym.Env[Observation, SupportsInt]):
         nodes = np.zeros((self.rows, NODE_DIM), np.float32)
         edges = np.full((self.edge_rows, 2), -1, np.int64)
         edge_features = np.zeros((self.edge_rows, EDGE_DIM), np.float32)
-        count, edge_count = len(data.x), data.edge_index.shape[1]
-        nodes[:count] = data.x.numpy()
-        edges[:edge_count] = data.edge_index.numpy().T
-        edge_features[:edge_count] = data.edge_attr.numpy()
+        count, edge_count = len(data["x"]), data["edge_index"].shape[1]
+        nodes[:count] = data["x"].numpy()
+        edges[:edge_count] = data["edge_index"].numpy().T
+        edge_features[:edge_count] = data["edge_attr"].numpy()
         return {
             "nodes": nodes,
             "node_count": np.array([count], np.int64),

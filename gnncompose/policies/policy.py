@@ -15,6 +15,7 @@ from gnncompose.encoding import CONTEXT_DIM, NODE_DIM, OPERATOR_DIM, VALUE_DIM, 
 from gnncompose.errors import GnncomposeError
 
 Built = TypeVar("Built")
+FEATURES = {"node": NODE_DIM, "operator": OPERATOR_DIM, "value": VALUE_DIM, "context": CONTEXT_DIM}
 
 
 @runtime_checkable
@@ -85,9 +86,9 @@ def policy_to_checkpoint(policy: EditPolicy) -> dict[str, Any]:
     recipe = policy.recipe
     return {
         "format": 1,
-        "encoder": f"{type(recipe).__module__}.{type(recipe).__qualname__}",
+        "encoder": _class_name(recipe),
         "architecture": asdict(recipe),  # type: ignore[call-overload]
-        "features": {"node": NODE_DIM, "operator": OPERATOR_DIM, "value": VALUE_DIM, "context": CONTEXT_DIM},
+        "features": dict(FEATURES),
         "weights": {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()},
     }
 
@@ -103,14 +104,17 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
     Raises:
         GnncomposeError: The checkpoint is of another encoder, or of other features.
     """
-    asked = f"{type(recipe).__module__}.{type(recipe).__qualname__}"
+    asked = _class_name(recipe)
     if data.get("format") != 1 or "weights" not in data:
         raise GnncomposeError(f"{name}: is no policy of format 1; give a checkpoint.pt or policy.pt of this version")
     if data["encoder"] != asked:
         raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
-    features = {"node": NODE_DIM, "operator": OPERATOR_DIM, "value": VALUE_DIM, "context": CONTEXT_DIM}
-    if data["features"] != features:
-        raise GnncomposeError(f"{name}: was made with features {data['features']}, not {features}; train it again")
+    if data["features"] != FEATURES:
+        raise GnncomposeError(f"{name}: was made with features {data['features']}, not {FEATURES}; train it again")
     policy = seeded(lambda: EditPolicy(type(recipe)(**data["architecture"])), seed=0)
     policy.load_state_dict(data["weights"])
     return policy
+
+
+def _class_name(recipe: EncoderRecipe) -> str:
+    return f"{type(recipe).__module__}.{type(recipe).__qualname__}"
