@@ -176,10 +176,10 @@ def read_document(path: Path, model: type[Document], error: type[GnncomposeError
     try:
         return model.model_validate(data)
     except ValidationError as problem:
-        raise error(f"{path.name}: {explain(problem, data, model)}") from None
+        raise error(f"{path.name}: {explain(problem, data)}") from None
 
 
-def explain(problem: ValidationError, data: object, model: type[BaseModel]) -> str:
+def explain(problem: ValidationError, data: object) -> str:
     """The first mistake that pydantic found, as `operators[3] "cnn_small": field: what; mend`."""
     first = problem.errors()[0]
     where = ""

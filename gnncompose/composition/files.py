@@ -77,7 +77,7 @@ def composition_from_json(
     try:
         document = CompositionFile.model_validate(data)
     except ValidationError as problem:
-        raise CompositionError(f"{name}: {explain(problem, data, CompositionFile)}") from None
+        raise CompositionError(f"{name}: {explain(problem, data)}") from None
     entries = {entry.id: entry for entry in document.nodes}
     if len(entries) < len(document.nodes) or INPUT_ID in entries:
         raise CompositionError(f'{name}: nodes: ids must differ from each other and from "{INPUT_ID}"; rename one')

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gnncompose.errors import TaskError
 from gnncompose.tasks.bundle import staged
@@ -14,6 +14,7 @@ from gnncompose.tasks.bundle import staged
 Progress = Callable[[str], None]
 
 
+@runtime_checkable
 class ShippedTask(Protocol):
     """Builds a bundle from real data.
 
