@@ -1,6 +1,8 @@
-"""Gather the runs of a suite into raw rows (CSV) and a table (Markdown), both under benchmarks/results/.
+"""Gather the runs of a suite: every evaluation (Parquet), a row per result (CSV), and the table (Markdown).
 
     python benchmarks/table.py suite=fashion
+
+All three are written to benchmarks/results/.
 
 Every figure is the interquartile mean over seeds with its 95 % stratified-bootstrap interval.
 """
@@ -13,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from gnncompose.stats import bootstrap_interval, interquartile_mean
@@ -28,6 +31,18 @@ COLUMNS = {
     "test_cost_usd_per_million": ("USD / million", 5),
     "validation_reward": ("reward (validation)", 3),
 }
+
+
+def evaluations(suite: str) -> arrow.Table:
+    """Every evaluation of every run, with the run that it belongs to."""
+    tables = []
+    for path in sorted((RUNS / suite).glob("**/run.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        found = parquet.read_table(path.parent / "evaluations.parquet")
+        for key in ("seed", "agent", "condition", "task"):
+            found = found.add_column(0, key, arrow.array([run[key]] * len(found)))
+        tables.append(found)
+    return arrow.concat_tables(tables)
 
 
 def gather(suite: str) -> list[dict[str, str | float]]:
@@ -95,6 +110,7 @@ def main() -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    parquet.write_table(evaluations(suite), RESULTS / f"{suite}.parquet", compression="zstd", compression_level=19)
     text = table(rows)
     (RESULTS / f"{suite}.md").write_text(text, encoding="utf-8")
     print(text)
