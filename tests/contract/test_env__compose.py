@@ -75,7 +75,9 @@ def test_compose_env__stop_terminates_and_limits_truncate():
     assert len(env.unwrapped.budget.trials) == 3
     env = make(horizon=2)
     env.reset(seed=0)
-    outcomes = [env.step(env.action_space.sample())[2:4] for _ in range(2)]
+    env.action_space.seed(0)
+    walked = (next(n for n in iter(env.action_space.sample, None) if n != stop) for _ in range(2))
+    outcomes = [env.step(action)[2:4] for action in walked]
     assert outcomes == [(False, False), (False, True)]
 
 
