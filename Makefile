@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Modules whose annotated shapes are checked while their tests run.
+SHAPED := gnncompose.encoding,gnncompose.envs,gnncompose.policies
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test test-slow check clean
@@ -16,8 +18,9 @@ demo: $(VENV)/.installed-tasks  ## Build the default task, search it on real ONN
 test: $(VENV)/.installed-dev  ## The fast test suite
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/.installed-dev  ## What needs minutes, other extras, a database or a browser
+test-slow: $(VENV)/.installed-dev  ## What needs minutes, and tensor shapes checked at run time
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --jaxtyping-packages=$(SHAPED),beartype.beartype tests/unit/test_policy.py tests/contract/test_env__compose.py
 
 check: $(VENV)/.installed-dev  ## Lint, format and types
 	$(BIN)/ruff check .
