@@ -113,10 +113,6 @@ class Catalog:
             )
         return path
 
-    def subset(self, names: set[str]) -> Catalog:
-        """The catalog with only the named operators, order kept."""
-        return Catalog(self.name, tuple(o for o in self.operators if o.name in names), self.directory)
-
     def difference(self, new: Catalog) -> CatalogDifference:
         """What changed from this catalog to `new`."""
         before, after = self.by_name, new.by_name
