@@ -104,6 +104,13 @@ class FakeEvaluator:
         self.seed = seed
         self.asked: list[str] = []
 
+    @property
+    def real(self) -> "FakeEvaluator":
+        return self
+
+    def charge(self, composition: Composition) -> int:
+        return 1
+
     def evaluate(self, composition: Composition, split: str = "validation") -> Evaluation:
         self.asked.append(composition.id)
         if self.failing is not None and any(n.operator.name == self.failing for n in composition.nodes):
@@ -118,8 +125,10 @@ class FakeEvaluator:
             score=score,
             latency_ms_mean=latency,
             latency_ms_p50=latency,
+            latency_ms_p90=latency,
             latency_ms_p95=latency,
             latency_ms_p99=latency,
+            throughput_per_s=1000 / latency,
             cpu_ms=latency,
             cost_usd_per_million=latency,
             peak_memory_bytes=0,

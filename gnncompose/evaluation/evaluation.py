@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -22,32 +22,36 @@ class Measurement:
     """Speed and resource use of one composition, with the raw samples.
 
     Attributes:
-        samples_ms: float64[rows, repeats]: every timed run at batch 1, of sampled validation rows.
+        samples_ms: float64[requests, repeats]: latency of every timed request.
         cpu_ms: CPU time of one row.
+        throughput_per_s: Rows answered in a second.
         peak_memory_bytes: Largest resident memory of a process that serves only this composition.
         artifact_bytes: Size of the artifacts on disk.
         reference_ms: Median of the reference operator run in between; tells how fast the machine was.
+        noise: 95th percentile of the reference over its median; tells how steady the machine was.
     """
 
     samples_ms: np.ndarray
     cpu_ms: float
+    throughput_per_s: float
     peak_memory_bytes: int
     artifact_bytes: int
     reference_ms: float
+    noise: float
 
     @property
     def latency_ms_mean(self) -> float:
-        """Mean over rows of each row's median time; the reward's latency."""
+        """Mean over requests of each one's median time; the reward's latency."""
         return float(np.median(self.samples_ms, axis=1).mean())
 
     def latency_ms_percentile(self, percent: float) -> float:
-        """Percentile over all timed runs."""
+        """Percentile over all timed requests."""
         return float(np.percentile(self.samples_ms, percent))
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured of one composition in one world.
+    """What was measured, or predicted, of one composition in one world.
 
     Attributes:
         composition_id: Whose evaluation it is.
@@ -55,15 +59,20 @@ class Evaluation:
         split: On which split.
         metric: Value of the task's metric.
         score: The metric as higher-is-better.
-        latency_ms_mean: Mean over rows of each row's median time at batch 1.
-        latency_ms_p50: Median of all timed runs; `_p95` and `_p99` likewise.
+        latency_ms_mean: Mean over requests of each one's median time.
+        latency_ms_p50: Median of all timed requests; `_p90`, `_p95` and `_p99` likewise, but None where the
+            samples are too few to tell, or the machine was too noisy.
+        throughput_per_s: Rows answered in a second.
         cpu_ms: CPU time of one row.
-        cost_usd_per_million: Price of a million requests at batch 1.
+        cost_usd_per_million: Price of a million rows.
         peak_memory_bytes: Largest resident memory of a process that serves only this composition.
         artifact_bytes: Size of the artifacts on disk.
         evaluator: Name of the evaluator that gave it.
         cached: Whether it came from a store and not from a new run.
         wall_s: Seconds that it took.
+        measurements: Compositions that were really measured to give it; what the budget is charged.
+        deviation: Of a prediction, the standard deviation of each uncertain figure by its name; None where
+            it was measured.
         measurement: The raw samples, where the evaluator keeps them.
     """
 
@@ -74,8 +83,10 @@ class Evaluation:
     score: float
     latency_ms_mean: float
     latency_ms_p50: float
-    latency_ms_p95: float
-    latency_ms_p99: float
+    latency_ms_p90: float | None
+    latency_ms_p95: float | None
+    latency_ms_p99: float | None
+    throughput_per_s: float
     cpu_ms: float
     cost_usd_per_million: float
     peak_memory_bytes: int
@@ -83,7 +94,14 @@ class Evaluation:
     evaluator: str
     cached: bool = False
     wall_s: float = 0.0
+    measurements: int = 1
+    deviation: Mapping[str, float] | None = None
     measurement: Measurement | None = None
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether a model told it, and no run."""
+        return self.deviation is not None
 
 
 @runtime_checkable
@@ -92,6 +110,15 @@ class Evaluator(Protocol):
 
     name: str
     world: World
+
+    @property
+    def real(self) -> Evaluator:
+        """The evaluator that really runs compositions: itself, or the one behind a model."""
+        ...
+
+    def charge(self, composition: Composition) -> int:
+        """How many compositions would be really measured to evaluate this one; what a budget must have left."""
+        ...
 
     def evaluate(self, composition: Composition, split: str = "validation") -> Evaluation:
         """Evaluate one composition.
@@ -113,9 +140,9 @@ class Trial:
     Attributes:
         index: 1 for the first distinct composition of the run.
         composition: What was asked for.
-        evaluation: What was measured; None where the evaluation failed.
+        evaluation: What was measured or predicted; None where the evaluation failed.
         reward: Its reward; `FAILED_REWARD` where the evaluation failed.
-        best_reward: Best reward of the run so far, this one included.
+        best_reward: Best reward of the run so far, this one included; what was measured goes before predictions.
         failure: Why the evaluation failed.
     """
 
@@ -126,17 +153,27 @@ class Trial:
     best_reward: float
     failure: str | None = None
 
+    @property
+    def measurements(self) -> int:
+        """What the budget was charged for it."""
+        return 1 if self.evaluation is None else self.evaluation.measurements
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Larger for better: what was measured beats what is only predicted."""
+        return self.evaluation is not None and not self.evaluation.is_predicted, self.reward
+
 
 @dataclass(eq=False)
 class Budget:
-    """Counts the distinct compositions of one run, for every agent alike.
+    """Counts the distinct compositions that are measured in one run, for every agent alike.
 
-    A re-visit is free and returns the same trial; steps end at 50 times the limit.
+    A re-visit is free and returns the same trial, and so is a model's prediction; steps end at 50 times the limit.
 
     Attributes:
         evaluator: Gives the evaluations.
         reward: Turns an evaluation into a number.
-        limit: How many distinct compositions may be asked for, the start included.
+        limit: How many distinct compositions may be measured, the start included.
         on_trial: Called with each new trial, in order.
     """
 
@@ -146,39 +183,48 @@ class Budget:
     on_trial: Callable[[Trial], None] = lambda trial: None
     trials: list[Trial] = field(default_factory=list)
     steps: int = 0
+    spent: int = 0
     _by_id: dict[str, Trial] = field(default_factory=dict, repr=False)
+    _best: Trial | None = field(default=None, repr=False)
 
     @property
     def left(self) -> int:
-        """Distinct compositions still to be had."""
-        return self.limit - len(self.trials)
+        """Distinct compositions that may still be measured."""
+        return self.limit - self.spent
 
     @property
     def best(self) -> Trial:
-        """The best trial so far; the earliest of equals."""
-        return max(self.trials, key=lambda trial: trial.reward)
+        """The best trial so far, the earliest of equals; what was measured goes before predictions."""
+        assert self._best is not None, "nothing was asked for yet"
+        return self._best
 
     def evaluate(self, composition: Composition) -> Trial:
-        """The trial of a composition, charged where it is new.
+        """The trial of a composition, charged where it is new and really measured.
 
         Raises:
-            BudgetSpent: The composition is new and none is left, or the steps are used up.
+            BudgetSpent: The composition is new and would cost more than what is left, or the steps are used up.
         """
         self.steps += 1
         known = self._by_id.get(composition.id)
-        if self.steps > STEPS_PER_EVALUATION * self.limit or (known is None and self.left <= 0):
+        if self.steps > STEPS_PER_EVALUATION * self.limit:
             raise BudgetSpent
         if known is not None:
             return known
+        if self.evaluator.charge(composition) > self.left:
+            raise BudgetSpent
         started, evaluation, failure = time.perf_counter(), None, None
         try:
             evaluation = self.evaluator.evaluate(composition)
             reward = self.reward(evaluation)
         except EvaluationError as problem:
             reward, failure = FAILED_REWARD, f"{problem} (after {time.perf_counter() - started:.1f} s)"
-        best = max(reward, self.trials[-1].best_reward) if self.trials else reward
-        trial = Trial(len(self.trials) + 1, composition, evaluation, reward, best, failure)
+        trial = Trial(len(self.trials) + 1, composition, evaluation, reward, reward, failure)
+        if self._best is not None and trial.rank <= self._best.rank:
+            trial = replace(trial, best_reward=self._best.reward)
+        else:
+            self._best = trial
         self.trials.append(trial)
+        self.spent += trial.measurements
         self._by_id[composition.id] = trial
         self.on_trial(trial)
         return trial

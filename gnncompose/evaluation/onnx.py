@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices
@@ -82,6 +84,15 @@ class OnnxEvaluator:
             self._store = EvaluationStore(store)
 
     @property
+    def real(self) -> OnnxEvaluator:
+        """Itself: it runs what it evaluates."""
+        return self
+
+    def charge(self, composition: Composition) -> int:
+        """One, also where a store knows it from another run."""
+        return 1
+
+    @property
     def protocol(self) -> str:
         """What a stored evaluation must have been measured by to stand for one of this evaluator."""
         memory = "" if self._probe else " no-memory"
@@ -121,7 +132,13 @@ class OnnxEvaluator:
         if self._probe is not None:
             memory = self._probe.peak_memory_bytes(composition, self.task.catalog, x, self.threads)
         return Measurement(
-            timing.samples_ms, timing.cpu_ms, memory, self.artifact_bytes(composition), timing.reference_ms
+            samples_ms=timing.samples_ms,
+            cpu_ms=timing.cpu_ms,
+            throughput_per_s=1000 / float(np.median(timing.samples_ms, axis=1).mean()),
+            peak_memory_bytes=memory,
+            artifact_bytes=self.artifact_bytes(composition),
+            reference_ms=timing.reference_ms,
+            noise=1.0,
         )
 
     def artifact_bytes(self, composition: Composition) -> int:
@@ -156,8 +173,10 @@ class OnnxEvaluator:
             score=self._metric.score(metric),
             latency_ms_mean=mean,
             latency_ms_p50=measured.latency_ms_percentile(50),
+            latency_ms_p90=measured.latency_ms_percentile(90),
             latency_ms_p95=measured.latency_ms_percentile(95),
             latency_ms_p99=measured.latency_ms_percentile(99),
+            throughput_per_s=measured.throughput_per_s,
             cpu_ms=measured.cpu_ms,
             cost_usd_per_million=self.prices.usd_per_million(
                 self.world.resource, measured.cpu_ms, measured.peak_memory_bytes, mean

@@ -40,14 +40,17 @@ EVALUATIONS = sql.Table(
     sql.Column("score", sql.Double, nullable=False),
     sql.Column("latency_ms_mean", sql.Double, nullable=False),
     sql.Column("latency_ms_p50", sql.Double, nullable=False),
-    sql.Column("latency_ms_p95", sql.Double, nullable=False),
-    sql.Column("latency_ms_p99", sql.Double, nullable=False),
+    sql.Column("latency_ms_p90", sql.Double),
+    sql.Column("latency_ms_p95", sql.Double),
+    sql.Column("latency_ms_p99", sql.Double),
+    sql.Column("throughput_per_s", sql.Double, nullable=False),
     sql.Column("samples", sql.LargeBinary, nullable=False),
     sql.Column("repeats", sql.Integer, nullable=False),
     sql.Column("cpu_ms", sql.Double, nullable=False),
     sql.Column("peak_memory_bytes", sql.BigInteger, nullable=False),
     sql.Column("artifact_bytes", sql.BigInteger, nullable=False),
     sql.Column("reference_ms", sql.Double, nullable=False),
+    sql.Column("noise", sql.Double, nullable=False),
     sql.Column("evaluator", sql.String(64), nullable=False),
     sql.Column("hardware", sql.Text, nullable=False),
     sql.Column("measured_at", sql.String(32), nullable=False),
@@ -109,6 +112,7 @@ class EvaluationStore:
             "samples": zlib.compress(np.ascontiguousarray(measurement.samples_ms, dtype="<f8").tobytes()),
             "repeats": measurement.samples_ms.shape[1],
             "reference_ms": measurement.reference_ms,
+            "noise": measurement.noise,
             "hardware": _hardware_text(),
             "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
@@ -163,8 +167,10 @@ _PLAIN = (
     "score",
     "latency_ms_mean",
     "latency_ms_p50",
+    "latency_ms_p90",
     "latency_ms_p95",
     "latency_ms_p99",
+    "throughput_per_s",
     "cpu_ms",
     "peak_memory_bytes",
     "artifact_bytes",
@@ -174,11 +180,10 @@ _PLAIN = (
 
 def _evaluation(row: sql.RowMapping, world: World, split: str, prices: Prices) -> Evaluation:
     samples = np.frombuffer(zlib.decompress(row["samples"]), dtype="<f8").reshape(-1, row["repeats"])
-    measurement = Measurement(
-        samples, row["cpu_ms"], row["peak_memory_bytes"], row["artifact_bytes"], row["reference_ms"]
-    )
-    cost = prices.usd_per_million(world.resource, row["cpu_ms"], row["peak_memory_bytes"], row["latency_ms_mean"])
     plain: dict[str, Any] = {name: row[name] for name in _PLAIN}
+    shared = ("cpu_ms", "throughput_per_s", "peak_memory_bytes", "artifact_bytes", "reference_ms", "noise")
+    measurement = Measurement(samples, *(row[name] for name in shared))
+    cost = prices.usd_per_million(world.resource, row["cpu_ms"], row["peak_memory_bytes"], row["latency_ms_mean"])
     return Evaluation(
         **plain, world=world, split=split, cost_usd_per_million=cost, cached=True, measurement=measurement
     )

@@ -112,12 +112,14 @@ def read_split(path: Path) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A condition of the data on a resource; prices are applied when an evaluation is read.
+    """A condition of the data on a resource under a load; prices are applied when an evaluation is read.
 
     Attributes:
         condition: State of the data.
         resource: Where it runs, as named in the price file.
+        load: How requests arrive, as `execution.load` reads it: `single_stream`, `offline:BATCH`, `server:RATE`.
     """
 
     condition: str = "clean"
     resource: str = "cpu-1"
+    load: str = "single_stream"

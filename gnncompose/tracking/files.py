@@ -15,8 +15,8 @@ from gnncompose.tracking.report import report
 from gnncompose.tracking.tracker import Run, Summary
 
 FLUSH_AFTER_S = 2.0
-INTEGERS = ("index", "peak_memory_bytes", "artifact_bytes")
-TEXTS = ("composition_id", "composition", "world", "evaluator")
+INTEGERS = ("index", "peak_memory_bytes", "artifact_bytes", "measurements")
+TEXTS = ("composition_id", "composition", "world", "evaluator", "failure")
 
 
 class FilesTracker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ MEASURED = (
     "metric",
     "latency_ms_mean",
     "latency_ms_p50",
+    "latency_ms_p90",
     "latency_ms_p95",
     "latency_ms_p99",
+    "throughput_per_s",
     "cpu_ms",
     "cost_usd_per_million",
     "peak_memory_bytes",
@@ -36,12 +39,14 @@ def trial_row(trial: Trial, world: World) -> dict[str, Any]:
         "index": trial.index,
         "composition_id": trial.composition.id,
         "composition": json.dumps(composition_to_json(trial.composition)),
-        "world": json.dumps({"condition": world.condition, "resource": world.resource}),
+        "world": json.dumps(asdict(world)),
         **{name: getattr(evaluation, name) if evaluation else None for name in MEASURED},
         "reward": trial.reward,
         "best_reward": trial.best_reward,
         "evaluator": evaluation.evaluator if evaluation else None,
         "cached": evaluation.cached if evaluation else None,
+        "measurements": trial.measurements,
+        "failure": trial.failure,
         "wall_s": evaluation.wall_s if evaluation else None,
     }
 
@@ -70,7 +75,8 @@ def run_record(run: Run, summary: Summary) -> dict[str, Any]:
         "agent": run.agent,
         "seed": run.seed,
         "budget": run.budget,
-        "evaluations": len(summary.trials),
+        "evaluations": sum(trial.measurements for trial in summary.trials),
+        "predictions": sum(t.evaluation is not None and t.evaluation.is_predicted for t in summary.trials),
         "wall_s": round(summary.wall_s, 3),
         "config": run.config,
         "versions": versions(),

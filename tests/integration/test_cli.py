@@ -50,7 +50,7 @@ def test_evaluate__prints_every_measure_as_json(composition: Path, digits_direct
     found = json.loads(done.stdout)
     assert found.keys() == {"clean"}
     assert found["clean"]["metric"] == found["clean"]["score"] > 0.8
-    assert found["clean"]["latency_ms"].keys() == {"mean", "p50", "p95", "p99"}
+    assert found["clean"]["latency_ms"].keys() == {"mean", "p50", "p90", "p95", "p99"}
 
 
 def test_show__draws(composition: Path, digits_directory: Path, tmp_path: Path) -> None:

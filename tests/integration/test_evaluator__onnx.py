@@ -41,7 +41,7 @@ def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
         assert found.metric == found.score == pytest.approx((answers == split.y).mean())
         assert found.measurement is not None
         assert found.measurement.samples_ms.shape == (6, 2)
-        assert 0 < found.latency_ms_p50 <= found.latency_ms_p95 <= found.latency_ms_p99
+        assert 0 < found.latency_ms_p50 <= found.latency_ms_p90 <= found.latency_ms_p95 <= found.latency_ms_p99
         assert found.peak_memory_bytes > 20e6
         assert found.artifact_bytes == sum(
             task.catalog.artifact_path(o).stat().st_size
@@ -84,10 +84,9 @@ def test_evaluator__second_one_reads_the_store_at_its_own_prices(task: Task, tmp
 
 
 def some_evaluation(number: int, latency: float) -> Evaluation:
-    measurement = Measurement(np.full((3, 2), latency), latency, 1, 1, 0.02)
-    return Evaluation(
-        f"{number:032d}", World(), "validation", 0.5, 0.5, *[latency] * 5, 0.0, 1, 1, "onnx", measurement=measurement
-    )
+    measurement = Measurement(np.full((3, 2), latency), latency, 1000.0, 1, 1, 0.02, 1.0)
+    figures = [0.5, 0.5, *[latency] * 5, 1000.0, latency, 0.0]
+    return Evaluation(f"{number:032d}", World(), "validation", *figures, 1, 1, "onnx", measurement=measurement)
 
 
 def write_evaluations(url: str, first: int, count: int, latency: float) -> None:

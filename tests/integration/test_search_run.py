@@ -17,14 +17,14 @@ from gnncompose.tasks.bundle import load_task
 SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
 BUDGET = 6
 RUN_KEYS = {
-    *("format", "task", "condition", "agent", "seed", "budget", "evaluations", "wall_s"),
+    *("format", "task", "condition", "agent", "seed", "budget", "evaluations", "predictions", "wall_s"),
     *("config", "versions", "hardware", "git_sha", "summary"),
 }
 COLUMNS = [
     *("index", "composition_id", "composition", "world", "score", "metric"),
-    *("latency_ms_mean", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99"),
-    *("cpu_ms", "cost_usd_per_million", "peak_memory_bytes", "artifact_bytes"),
-    *("reward", "best_reward", "evaluator", "cached", "wall_s"),
+    *("latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p95", "latency_ms_p99"),
+    *("throughput_per_s", "cpu_ms", "cost_usd_per_million", "peak_memory_bytes", "artifact_bytes"),
+    *("reward", "best_reward", "evaluator", "cached", "measurements", "failure", "wall_s"),
 ]
 # The scales are given, so that the run needs no profile.
 SCALES = ["reward.latency_scale_ms=1", "reward.cost_scale_usd_per_million=0.05"]

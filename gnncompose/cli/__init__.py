@@ -1,0 +1,61 @@
+"""The command line. Heavy libraries are imported within commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import cast
+
+import typer
+
+from gnncompose.cli.arguments import SETTINGS
+from gnncompose.cli.catalog import catalogs
+from gnncompose.cli.composition import compositions
+from gnncompose.cli.task import tasks
+from gnncompose.errors import GnncomposeError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+# Click's class, which some versions of typer depend on and others bring along; BadParameter derives from it in both.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(help="Find out which wiring of models and transformations answers best.", **SETTINGS)
+app.add_typer(tasks, name="task")
+app.add_typer(catalogs, name="catalog")
+app.add_typer(compositions)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user is one line on standard error and exit code 2."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        code = app(standalone_mode=False)
+    except GnncomposeError as problem:
+        _fail(str(problem), USAGE_ERROR)
+    except UsageError as problem:
+        _fail(problem.format_message(), USAGE_ERROR)
+    except OSError as problem:
+        _fail(f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "), USAGE_ERROR)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", INTERRUPTED)
+    else:
+        raise SystemExit(code)
+
+
+def _fail(line: str, code: int) -> None:
+    print("error: " + " ".join(line.split()), file=sys.stderr)
+    raise SystemExit(code)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def search(context: typer.Context) -> None:
+    """Let an agent search a task: gnncompose search OVERRIDES… (settings: gnncompose search --help).
+
+    Example: gnncompose search task=digits condition=low_contrast_impulse agent=dqn budget=60
+    """
+    from gnncompose.launch import run_experiment
+
+    run_experiment("search", context.args)

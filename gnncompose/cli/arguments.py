@@ -1,0 +1,47 @@
+"""What several commands take and print alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gnncompose.composition.tree import Composition
+    from gnncompose.tasks.task import Task
+
+SETTINGS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+}
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+TaskOption = Annotated[
+    str, typer.Option("--task", metavar="DIR", help="Folder of the bundle, or a shipped task's name.")
+]
+CompositionArgument = Annotated[
+    Path, typer.Argument(metavar="COMPOSITION", help="A *.composition.json, or a run folder for the best one in it.")
+]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the bundle, or a shipped task's name.")]
+
+
+def show_json(document: object) -> None:
+    """Print a document for a program to read."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def open_bundle(path: str) -> Task:
+    """The task that a command was given."""
+    from gnncompose.tasks.shipped import open_task
+
+    return open_task(path)
+
+
+def open_composition(path: Path, task: Task) -> Composition:
+    """The composition that a command was given, or the best one of a run folder."""
+    from gnncompose.composition.files import load_composition
+
+    return load_composition(path / "best.composition.json" if path.is_dir() else path, task.catalog, task.input.type)
