@@ -29,7 +29,7 @@ from gnncompose.errors import CompositionError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.evaluation.onnx import OnnxEvaluator
-from gnncompose.execution.latency import claimed_cores, no_garbage_collection
+from gnncompose.execution.cores import claimed_cores, no_garbage_collection
 from gnncompose.execution.merge import merge
 from gnncompose.execution.outputs import OutputCache, whole_split_output
 from gnncompose.execution.plan import Plan

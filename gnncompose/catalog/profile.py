@@ -19,7 +19,7 @@ from gnncompose.composition.chains import shortest_chains
 from gnncompose.composition.tree import Composition, Input, Node, make_node
 from gnncompose.errors import CatalogError, EvaluationError
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.latency import measure, sample_rows
+from gnncompose.execution.latency import Effort, measure, sample_rows
 from gnncompose.execution.memory import MemoryProbe
 from gnncompose.execution.outputs import OutputCache, operator_function, whole_split_output
 from gnncompose.execution.sessions import SessionPool, read_artifact
@@ -27,10 +27,9 @@ from gnncompose.provenance import hardware
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
-ROWS = 32
-REPEATS = 5
+SINGLE = Effort(rows=32, repeats=5, seconds=0.0)
 BATCH = 64
-BATCH_REPEATS = 7
+TOGETHER = Effort(rows=BATCH, repeats=7, seconds=0.0)
 
 
 def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda name: None) -> Catalog:
@@ -87,10 +86,10 @@ class _Profiler:
         """What one operator takes alone; raises where no chain leads to it or it does not run."""
         node, arrays = self._applied(operator)
         function = operator_function(node, self.sessions)
-        rows = sample_rows(len(arrays[0]), ROWS)
-        single = measure(function, [[array[row : row + 1].copy() for array in arrays] for row in rows], REPEATS)
+        rows = sample_rows(len(arrays[0]), SINGLE.rows)
+        single = measure(function, [[array[row : row + 1].copy() for array in arrays] for row in rows], SINGLE)
         batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
-        together = measure(function, [batch], BATCH_REPEATS)
+        together = measure(function, [batch], TOGETHER)
         content = read_artifact(operator, self.task.catalog)
         return Profile(
             latency_ms=_rounded(float(np.median(single.samples_ms, axis=1).mean())),

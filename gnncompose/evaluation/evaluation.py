@@ -11,6 +11,7 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError
+from gnncompose.execution.percentiles import most_noise, percentile
 from gnncompose.tasks.task import World
 
 STEPS_PER_EVALUATION = 50
@@ -44,9 +45,14 @@ class Measurement:
         """Mean over requests of each one's median time; the reward's latency."""
         return float(np.median(self.samples_ms, axis=1).mean())
 
-    def latency_ms_percentile(self, percent: float) -> float:
-        """Percentile over all timed requests."""
-        return float(np.percentile(self.samples_ms, percent))
+    @property
+    def latency_ms_median(self) -> float:
+        """Median over all timed requests."""
+        return float(np.median(self.samples_ms))
+
+    def latency_ms_percentile(self, percent: float) -> float | None:
+        """Percentile over all timed requests; None where they are too few, or the machine was too noisy, to tell."""
+        return None if self.noise > most_noise(percent) else percentile(self.samples_ms, percent)
 
 
 @dataclass(frozen=True, eq=False)

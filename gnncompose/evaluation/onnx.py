@@ -5,31 +5,32 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import numpy as np
-
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
-from gnncompose.evaluation.cost import Prices
+from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.latency import PROTOCOL, measure, sample_rows
+from gnncompose.execution.cores import claimed_cores
+from gnncompose.execution.latency import PROTOCOL, Effort
+from gnncompose.execution.load import parse_load
 from gnncompose.execution.memory import MemoryProbe
 from gnncompose.execution.outputs import OutputCache, whole_split_output
 from gnncompose.execution.plan import Plan
+from gnncompose.execution.reference import baseline_ns
 from gnncompose.execution.sessions import SessionPool
+from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Task, World
-
-SCENARIO = "single_stream"
-BATCH = 1
 
 
 class OnnxEvaluator:
-    """Evaluates by running: score on all rows of a split, speed on sampled rows of it at batch 1.
+    """Evaluates by running: score on all rows of a split, speed on sampled rows of it under the world's load.
 
     Attributes:
         name: What evaluations say they came from.
         task: Whose compositions are evaluated.
-        world: In which condition, on which resource.
+        world: In which condition, on which resource, under which load.
+        load: How requests arrive while speed is measured.
+        effort: How much is timed.
         prices: Turns resource use into money.
         cache: Outputs of nodes on whole splits.
         sessions: Open sessions of the catalog's artifacts.
@@ -45,6 +46,7 @@ class OnnxEvaluator:
         *,
         rows: int = 48,
         repeats: int = 5,
+        seconds: float = 0.3,
         cache_bytes: int = 1 << 30,
         store: str | None = None,
         measure_memory: bool = True,
@@ -53,27 +55,31 @@ class OnnxEvaluator:
 
         Args:
             task: Whose compositions are evaluated.
-            world: In which condition, on which resource.
+            world: In which condition, on which resource, under which load.
             prices: Turns resource use into money.
             rows: Rows of the split that are timed; always the same ones.
-            repeats: How often each of them is timed.
+            repeats: How often each of them is timed, at least.
+            seconds: Time within which they are timed more often, until the samples tell the 99th percentile.
             cache_bytes: Most bytes of node outputs that are kept.
             store: URL of an evaluation store, such as `sqlite:///evaluations.db`; None for none.
             measure_memory: Whether a process of its own tells the peak memory; else it is given as 0.
 
         Raises:
             TaskError: The metric or the condition is unknown.
-            EvaluationError: The resource is unknown, or the store cannot be opened.
+            EvaluationError: The resource or the load is unknown, this ONNX Runtime cannot use the resource, or
+                the store cannot be opened.
         """
         self.task = task
         self.world = world
         self.prices = prices
         self.cache = OutputCache(cache_bytes)
-        self.threads = prices.resource(world.resource).threads
+        resource = prices.resource(world.resource)
+        require_provider(resource)
+        self.threads = resource.threads
+        self.load = parse_load(world.load)
+        self.effort = Effort(rows, repeats, seconds)
         self.sessions = SessionPool(task.catalog, self.threads)
         self._metric = find_metric(task.metric)
-        self._rows = rows
-        self._repeats = repeats
         self._probe = MemoryProbe() if measure_memory else None
         self._artifact_bytes: dict[str, int] = {}
         task.split(world.condition, "validation")
@@ -96,7 +102,9 @@ class OnnxEvaluator:
     def protocol(self) -> str:
         """What a stored evaluation must have been measured by to stand for one of this evaluator."""
         memory = "" if self._probe else " no-memory"
-        return f"{PROTOCOL} {self.task.metric} {self._rows}x{self._repeats}{memory}"
+        return (
+            f"{PROTOCOL} {self.task.metric} {self.effort.rows}x{self.effort.repeats}+{self.effort.seconds:g}s{memory}"
+        )
 
     def evaluate(self, composition: Composition, split: str = "validation") -> Evaluation:
         """Run a composition on a split of the world's condition, or read it from the store.
@@ -111,7 +119,7 @@ class OnnxEvaluator:
                 found = self._run(composition, split)
                 if self._store is not None:
                     data = self.task.split(self.world.condition, split)
-                    self._store.put(found, data.sha256, SCENARIO, BATCH, self.protocol)
+                    self._store.put(found, data.sha256, self.load.name, self.load.batch, self.protocol)
         except EvaluationError:
             raise
         except GnncomposeError as problem:
@@ -126,19 +134,20 @@ class OnnxEvaluator:
         """
         x = self.task.split(self.world.condition, split).x
         plan = Plan(composition, self.sessions)
-        inputs = [x[row : row + 1].copy() for row in sample_rows(len(x), self._rows)]
-        timing = measure(plan.run, inputs, self._repeats, self.threads)
+        cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
+        with claimed_cores(self.threads):
+            timing = self.load.time(plan.run, x, self.effort, self.threads, baseline_ns(cpu))
         memory = 0
         if self._probe is not None:
             memory = self._probe.peak_memory_bytes(composition, self.task.catalog, x, self.threads)
         return Measurement(
             samples_ms=timing.samples_ms,
             cpu_ms=timing.cpu_ms,
-            throughput_per_s=1000 / float(np.median(timing.samples_ms, axis=1).mean()),
+            throughput_per_s=timing.throughput_per_s,
             peak_memory_bytes=memory,
             artifact_bytes=self.artifact_bytes(composition),
             reference_ms=timing.reference_ms,
-            noise=1.0,
+            noise=timing.noise,
         )
 
     def artifact_bytes(self, composition: Composition) -> int:
@@ -156,7 +165,7 @@ class OnnxEvaluator:
             return None
         data = self.task.split(self.world.condition, split)
         return self._store.get(
-            composition.id, data.sha256, self.world, split, SCENARIO, BATCH, self.protocol, self.prices
+            composition.id, data.sha256, self.world, split, self.load.name, self.load.batch, self.protocol, self.prices
         )
 
     def _run(self, composition: Composition, split: str) -> Evaluation:
@@ -164,22 +173,21 @@ class OnnxEvaluator:
         output = whole_split_output(composition, data, self.sessions, self.cache)
         metric = self._metric.compute(output, data.y)
         measured = self.measure(composition, split)
-        mean = measured.latency_ms_mean
         return Evaluation(
             composition_id=composition.id,
             world=self.world,
             split=split,
             metric=metric,
             score=self._metric.score(metric),
-            latency_ms_mean=mean,
-            latency_ms_p50=measured.latency_ms_percentile(50),
+            latency_ms_mean=measured.latency_ms_mean,
+            latency_ms_p50=measured.latency_ms_median,
             latency_ms_p90=measured.latency_ms_percentile(90),
             latency_ms_p95=measured.latency_ms_percentile(95),
             latency_ms_p99=measured.latency_ms_percentile(99),
             throughput_per_s=measured.throughput_per_s,
             cpu_ms=measured.cpu_ms,
             cost_usd_per_million=self.prices.usd_per_million(
-                self.world.resource, measured.cpu_ms, measured.peak_memory_bytes, mean
+                self.world.resource, measured.cpu_ms, measured.peak_memory_bytes, 1000 / measured.throughput_per_s
             ),
             peak_memory_bytes=measured.peak_memory_bytes,
             artifact_bytes=measured.artifact_bytes,

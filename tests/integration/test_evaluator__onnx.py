@@ -30,7 +30,9 @@ def task(digits_directory: Path) -> Task:
 
 
 def evaluator(task: Task, store: str | None = None, prices: Prices | None = None, **settings) -> OnnxEvaluator:
-    return OnnxEvaluator(task, World(), prices or load_prices(), rows=6, repeats=2, store=store, **settings)
+    return OnnxEvaluator(
+        task, World(), prices or load_prices(), rows=6, repeats=2, seconds=0.0, store=store, **settings
+    )
 
 
 def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
@@ -41,7 +43,8 @@ def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
         assert found.metric == found.score == pytest.approx((answers == split.y).mean())
         assert found.measurement is not None
         assert found.measurement.samples_ms.shape == (6, 2)
-        assert 0 < found.latency_ms_p50 <= found.latency_ms_p90 <= found.latency_ms_p95 <= found.latency_ms_p99
+        assert found.latency_ms_p50 > 0
+        assert found.latency_ms_p90 is None  # twelve samples cannot tell it
         assert found.peak_memory_bytes > 20e6
         assert found.artifact_bytes == sum(
             task.catalog.artifact_path(o).stat().st_size
@@ -79,7 +82,7 @@ def test_evaluator__second_one_reads_the_store_at_its_own_prices(task: Task, tmp
     assert first.measurement is not None
     assert again.measurement is not None
     np.testing.assert_array_equal(again.measurement.samples_ms, first.measurement.samples_ms)
-    other = OnnxEvaluator(task, World(), load_prices(), rows=5, repeats=2, store=url, measure_memory=False)
+    other = OnnxEvaluator(task, World(), load_prices(), rows=5, repeats=2, seconds=0.0, store=url, measure_memory=False)
     assert not other.evaluate(task.space.start).cached
 
 

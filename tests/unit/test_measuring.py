@@ -17,7 +17,8 @@ from sklearn import metrics as sklearn_metrics
 from gnncompose.errors import EvaluationError, TaskError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.metrics import METRICS, find_metric
-from gnncompose.execution.latency import claimed_cores, measure, sample_rows
+from gnncompose.execution.cores import claimed_cores
+from gnncompose.execution.latency import Effort, measure, sample_rows
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system knows no affinity")
 
@@ -31,7 +32,7 @@ def test_measure__keeps_every_sample_and_leaves_the_process_as_it_was() -> None:
         seen.append(row)
         collecting.add(gc.isenabled())
 
-    timing = measure(run, list(range(7)), repeats=3)
+    timing = measure(run, list(range(7)), Effort(repeats=3, seconds=0.0))
     assert timing.samples_ms.shape == (7, 3)
     assert (timing.samples_ms > 0).all()
     assert timing.cpu_ms > 0
@@ -49,7 +50,7 @@ def test_measure__restores_affinity_when_what_it_times_fails() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        measure(fail, [1], repeats=2)
+        measure(fail, [1], Effort(repeats=2))
     assert gc.isenabled()
     assert before is None or os.sched_getaffinity(0) == before
 
@@ -96,7 +97,7 @@ def test_claimed_cores__two_processes_hold_different_ones() -> None:
 @needs_affinity
 @pytest.mark.usefixtures("own_claims")
 def test_claimed_cores__wait_for_a_holder_that_dies() -> None:
-    code = "from gnncompose.execution.latency import claimed_cores; import os, time\n"
+    code = "from gnncompose.execution.cores import claimed_cores; import os, time\n"
     code += "with claimed_cores(len(os.sched_getaffinity(0))): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert holder.stdout is not None
@@ -141,7 +142,7 @@ def test_prices__are_dated_sourced_and_add_cpu_and_memory() -> None:
     assert all(resource.source and resource.date for resource in prices.resources)
     assert prices.resource("cpu-2").threads == 2
     hour_ms, price = 3.6e6, prices.resource("cpu-1")
-    cost = prices.usd_per_million("cpu-1", cpu_ms=hour_ms, peak_memory_bytes=2 * 2**30, latency_ms=hour_ms)
+    cost = prices.usd_per_million("cpu-1", cpu_ms=hour_ms, peak_memory_bytes=2 * 2**30, occupied_ms=hour_ms)
     assert cost == pytest.approx(1e6 * (price.usd_per_vcpu_hour + 2 * price.usd_per_gb_hour))
     with pytest.raises(EvaluationError, match='no resource "gpu-9"'):
         prices.usd_per_million("gpu-9", 1, 1, 1)
