@@ -115,11 +115,11 @@ def merge(
 
     Example: gnncompose merge best.composition.json --task digits -o best.onnx
     """
-    from gnncompose.execution.merge import merge as merge_composition
+    from gnncompose.execution.isolation import merged_file
     from gnncompose.tracking.files import write_atomically
 
     bundle = open_bundle(task)
-    content = merge_composition(open_composition(composition, bundle), bundle.catalog).SerializeToString()
+    content = merged_file(open_composition(composition, bundle), bundle.catalog)
     write_atomically(output, content)
     if as_json:
         return show_json({"path": str(output), "bytes": len(content)})

@@ -50,6 +50,11 @@ class Resource(BaseModel):
     date: datetime.date
     source: str = Field(min_length=1)
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers for sessions there, the preferred one first."""
+        return (self.provider,) if self.provider == CPU_PROVIDER else (self.provider, CPU_PROVIDER)
+
 
 class _PriceFile(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.cores import claimed_cores
-from gnncompose.execution.latency import PROTOCOL, Effort
+from gnncompose.execution.isolation import Isolate, Isolation
+from gnncompose.execution.latency import PROTOCOL, Effort, Timing
 from gnncompose.execution.load import parse_load
-from gnncompose.execution.memory import MemoryProbe
-from gnncompose.execution.outputs import OutputCache, whole_split_output
-from gnncompose.execution.plan import Plan
+from gnncompose.execution.memory import peak_memory_bytes
 from gnncompose.execution.reference import baseline_ns
-from gnncompose.execution.sessions import SessionPool
+from gnncompose.execution.work import answers, timed
+from gnncompose.execution.worker import Limits
 from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Task, World
 
@@ -32,8 +33,8 @@ class OnnxEvaluator:
         load: How requests arrive while speed is measured.
         effort: How much is timed.
         prices: Turns resource use into money.
-        cache: Outputs of nodes on whole splits.
-        sessions: Open sessions of the catalog's artifacts.
+        limits: What running a composition may take.
+        isolation: Decides which compositions run in this process, and which in the sandbox.
     """
 
     name = "onnx"
@@ -50,6 +51,9 @@ class OnnxEvaluator:
         cache_bytes: int = 1 << 30,
         store: str | None = None,
         measure_memory: bool = True,
+        isolate: Isolate = "untrusted",
+        timeout_s: float = 60.0,
+        memory_bytes: int = 4 << 30,
     ) -> None:
         """Prepare; nothing is run yet.
 
@@ -63,6 +67,9 @@ class OnnxEvaluator:
             cache_bytes: Most bytes of node outputs that are kept.
             store: URL of an evaluation store, such as `sqlite:///evaluations.db`; None for none.
             measure_memory: Whether a process of its own tells the peak memory; else it is given as 0.
+            isolate: Whether only `untrusted` artifacts run in the sandbox, or `all`.
+            timeout_s: How long the sandbox lets a composition answer the split, and be timed.
+            memory_bytes: How much memory the sandbox lets it take.
 
         Raises:
             TaskError: The metric or the condition is unknown.
@@ -72,15 +79,14 @@ class OnnxEvaluator:
         self.task = task
         self.world = world
         self.prices = prices
-        self.cache = OutputCache(cache_bytes)
         resource = prices.resource(world.resource)
         require_provider(resource)
-        self.threads = resource.threads
         self.load = parse_load(world.load)
         self.effort = Effort(rows, repeats, seconds)
-        self.sessions = SessionPool(task.catalog, self.threads)
+        self.limits = Limits(memory_bytes, timeout_s, resource.threads, cache_bytes, resource.providers)
+        self.isolation = Isolation(task.catalog, self.limits, isolate)
         self._metric = find_metric(task.metric)
-        self._probe = MemoryProbe() if measure_memory else None
+        self._measure_memory = measure_memory
         self._artifact_bytes: dict[str, int] = {}
         task.split(world.condition, "validation")
         self._store = None
@@ -101,7 +107,7 @@ class OnnxEvaluator:
     @property
     def protocol(self) -> str:
         """What a stored evaluation must have been measured by to stand for one of this evaluator."""
-        memory = "" if self._probe else " no-memory"
+        memory = "" if self._measure_memory else " no-memory"
         return (
             f"{PROTOCOL} {self.task.metric} {self.effort.rows}x{self.effort.repeats}+{self.effort.seconds:g}s{memory}"
         )
@@ -132,14 +138,16 @@ class OnnxEvaluator:
         Raises:
             EvaluationError: It could not be run.
         """
-        x = self.task.split(self.world.condition, split).x
-        plan = Plan(composition, self.sessions)
+        data, threads = self.task.split(self.world.condition, split), self.limits.threads
+        runner = self.isolation.runner(composition)
         cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
-        with claimed_cores(self.threads):
-            timing = self.load.time(plan.run, x, self.effort, self.threads, baseline_ns(cpu))
+        with claimed_cores(threads) as cores, runner.pinned(cores):
+            baseline = baseline_ns(cpu)
+            figures = runner.call(timed, composition, data, self.load.name, self.effort, threads, baseline)
+        timing = Timing(**figures)
         memory = 0
-        if self._probe is not None:
-            memory = self._probe.peak_memory_bytes(composition, self.task.catalog, x, self.threads)
+        if self._measure_memory:
+            memory = peak_memory_bytes(composition, self.task.catalog, data.x, replace(self.limits, cache_bytes=0))
         return Measurement(
             samples_ms=timing.samples_ms,
             cpu_ms=timing.cpu_ms,
@@ -156,7 +164,7 @@ class OnnxEvaluator:
         for operator in {node.operator.sha256: node.operator for node in composition.nodes}.values():
             if operator.sha256 is not None:
                 if operator.sha256 not in self._artifact_bytes:
-                    self._artifact_bytes[operator.sha256] = self.task.catalog.artifact_path(operator).stat().st_size
+                    self._artifact_bytes[operator.sha256] = len(read_artifact(self.task.catalog, operator))
                 total += self._artifact_bytes[operator.sha256]
         return total
 
@@ -170,7 +178,7 @@ class OnnxEvaluator:
 
     def _run(self, composition: Composition, split: str) -> Evaluation:
         data = self.task.split(self.world.condition, split)
-        output = whole_split_output(composition, data, self.sessions, self.cache)
+        output = self.isolation.runner(composition).call(answers, composition, data)
         metric = self._metric.compute(output, data.y)
         measured = self.measure(composition, split)
         return Evaluation(

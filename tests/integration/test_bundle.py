@@ -86,7 +86,7 @@ def test_load_task__refuses_a_link_that_leaves_the_bundle(bundle: Path, tmp_path
     path = bundle / "operators" / "cnn.onnx"
     path.rename(tmp_path / "outside.onnx")
     path.symlink_to(tmp_path / "outside.onnx")
-    refused(bundle, 'operators[1] "cnn"', "leaves the folder")
+    refused(bundle, 'operators[1] "cnn"', "is a link")
 
 
 def test_load_task__refuses_a_missing_artifact(bundle: Path) -> None:
