@@ -21,3 +21,7 @@ class TaskError(GnncomposeError):
 
 class EvaluationError(GnncomposeError):
     """A composition could not be evaluated; the run may go on without it."""
+
+
+class StoreError(GnncomposeError):
+    """The evaluation store cannot be opened, read or written; a run that was to use it cannot go on."""

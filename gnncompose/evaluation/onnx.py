@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnncompose.composition.tree import Composition
-from gnncompose.errors import EvaluationError, GnncomposeError
+from gnncompose.errors import CatalogError, EvaluationError, GnncomposeError, StoreError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
@@ -19,7 +20,9 @@ from gnncompose.execution.plan import Plan
 from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.task import Task, World
 
-SCENARIO = "single_stream"
+if TYPE_CHECKING:
+    from gnncompose.evaluation.store import Key
+
 BATCH = 1
 
 
@@ -63,7 +66,8 @@ class OnnxEvaluator:
 
         Raises:
             TaskError: The metric or the condition is unknown.
-            EvaluationError: The resource is unknown, or the store cannot be opened.
+            EvaluationError: The resource is unknown.
+            StoreError: The store cannot be opened.
         """
         self.task = task
         self.world = world
@@ -102,17 +106,15 @@ class OnnxEvaluator:
         """Run a composition on a split of the world's condition, or read it from the store.
 
         Raises:
-            EvaluationError: It could not be run; the message gives the reason.
+            EvaluationError: It could not be run, now or when the store was told; the message gives the reason.
+            StoreError: The store cannot be read or written.
         """
         started = time.perf_counter()
         try:
             found = self._stored(composition, split)
             if found is None:
-                found = self._run(composition, split)
-                if self._store is not None:
-                    data = self.task.split(self.world.condition, split)
-                    self._store.put(found, data.sha256, SCENARIO, BATCH, self.protocol)
-        except EvaluationError:
+                found = self._run_and_store(composition, split)
+        except (EvaluationError, StoreError):
             raise
         except GnncomposeError as problem:
             raise EvaluationError(str(problem)) from None
@@ -154,10 +156,28 @@ class OnnxEvaluator:
     def _stored(self, composition: Composition, split: str) -> Evaluation | None:
         if self._store is None:
             return None
+        return self._store.get(self._key(composition, split), self.world, split, self.prices)
+
+    def _run_and_store(self, composition: Composition, split: str) -> Evaluation:
+        started = time.perf_counter()
+        try:
+            found = self._run(composition, split)
+        except EvaluationError as problem:
+            # What a catalog lacks (a missing or altered file) the user mends, and the composition keeps its id.
+            if self._store is not None and not isinstance(problem.__cause__, CatalogError):
+                wall_s = time.perf_counter() - started
+                self._store.put_failure(self._key(composition, split), str(problem), evaluator=self.name, wall_s=wall_s)
+            raise
+        if self._store is not None:
+            found = replace(found, wall_s=time.perf_counter() - started)
+            self._store.put(self._key(composition, split), found)
+        return found
+
+    def _key(self, composition: Composition, split: str) -> Key:
+        from gnncompose.evaluation.store import Key
+
         data = self.task.split(self.world.condition, split)
-        return self._store.get(
-            composition.id, data.sha256, self.world, split, SCENARIO, BATCH, self.protocol, self.prices
-        )
+        return Key(composition.id, data.sha256, self.world.resource, self.world.load, BATCH, self.protocol)
 
     def _run(self, composition: Composition, split: str) -> Evaluation:
         data = self.task.split(self.world.condition, split)
