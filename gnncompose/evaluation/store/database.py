@@ -66,6 +66,11 @@ def make_engine(url: str) -> sql.Engine:
     raise unopened(url, f"{backend} is neither SQLite nor PostgreSQL")
 
 
+def url_of(text: str) -> str:
+    """The URL that a person means: their own, or that of the SQLite file at a plain path."""
+    return text if "://" in text else sql.URL.create("sqlite", database=text).render_as_string()
+
+
 def unopened(url: str, reason: str) -> StoreError:
     """The error of a store that does not open."""
     return StoreError(

@@ -76,7 +76,7 @@ def row_evaluation(row: sql.RowMapping, world: World, split: str, prices: Prices
     """
     figures: dict[str, Any] = {name: row[name] for name in FIGURES + PERCENTILES if name != "reference_ms"}
     measurement = Measurement(
-        samples_ms=row_samples_ms(row),
+        samples_ms=row_samples_ms(row["samples"], row["repeats"]),
         cpu_ms=row["cpu_ms"],
         throughput_per_s=row["throughput_per_s"],
         peak_memory_bytes=row["peak_memory_bytes"],
@@ -98,9 +98,9 @@ def row_evaluation(row: sql.RowMapping, world: World, split: str, prices: Prices
     )
 
 
-def row_samples_ms(row: sql.RowMapping) -> np.ndarray:
-    """The raw samples, float64[requests, repeats]."""
-    return np.frombuffer(zlib.decompress(row["samples"]), dtype="<f8").reshape(-1, row["repeats"])
+def row_samples_ms(packed: bytes, repeats: int) -> np.ndarray:
+    """The raw samples of a row, float64[requests, repeats]."""
+    return np.frombuffer(zlib.decompress(packed), dtype="<f8").reshape(-1, repeats)
 
 
 def moment(when: datetime.datetime) -> str:
