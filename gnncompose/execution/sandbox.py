@@ -28,7 +28,7 @@ from typing import Any, Concatenate
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
-from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.errors import ArtifactError, EvaluationError
 from gnncompose.execution.runner import Answer, Arguments, Workspace
 from gnncompose.execution.wire import LARGEST_ANSWER_BYTES, WireError, decode_answer, receive, send
 from gnncompose.execution.worker import Limits, admit, keep
@@ -288,7 +288,7 @@ class _Worker:
             raise _Ended(subject, out_of_memory=True)
         if failure is None:
             return answer["value"]
-        raise (CatalogError if is_catalog else EvaluationError)(str(failure))
+        raise (ArtifactError if is_catalog else EvaluationError)(str(failure))
 
     def pin(self, cores: Sequence[int]) -> None:
         """Keep its main thread on these cores; on all that this process may use where there are none."""
