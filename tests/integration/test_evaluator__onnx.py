@@ -49,6 +49,31 @@ def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
         assert not found.cached
 
 
+@pytest.mark.parametrize(("load", "shape"), [("offline:16", (4, 2)), ("server:50", (12, 1))])
+def test_evaluator__measures_under_the_load_of_its_world(task: Task, load: str, shape: tuple[int, int]) -> None:
+    world = World(load=load)
+    ours = OnnxEvaluator(task, world, load_prices(), rows=6, repeats=2, seconds=0.0, measure_memory=False)
+    found = ours.evaluate(task.space.start)
+    assert found.world == world
+    assert found.measurement is not None
+    assert found.measurement.samples_ms.shape == shape
+    assert found.throughput_per_s == found.measurement.throughput_per_s > 0
+
+
+def test_evaluator__load_that_cannot_be_sustained_fails_with_a_reason(task: Task) -> None:
+    ours = OnnxEvaluator(task, World(load="server:90000000"), load_prices(), rows=6, seconds=0.0, measure_memory=False)
+    with pytest.raises(EvaluationError, match="give a rate of at most"):
+        ours.evaluate(task.space.start)
+
+
+def test_evaluator__stores_an_evaluation_under_its_load(task: Task, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/evaluations.db"
+    settings = {"rows": 6, "repeats": 2, "seconds": 0.0, "store": url, "measure_memory": False}
+    for load in ("single_stream", "offline:4", "offline:8"):
+        ours = OnnxEvaluator(task, World(load=load), load_prices(), **settings)
+        assert [ours.evaluate(task.space.start).cached for _ in range(2)] == [False, True]
+
+
 def test_evaluator__test_split_is_scored_on_its_own_rows(task: Task) -> None:
     ours = evaluator(task, measure_memory=False)
     validation, test = (ours.evaluate(task.space.start, split) for split in ("validation", "test"))
