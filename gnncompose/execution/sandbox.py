@@ -23,8 +23,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Concatenate
 
+import gnncompose
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
@@ -97,11 +99,14 @@ class ForkServer:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.settimeout(START_TIMEOUT_S)
         with theirs:
+            # It imports from where this process does. Without -P the working folder would come first, which may be a
+            # stranger's bundle, with a numpy.py of its own.
+            paths = [path for path in sys.path if path] + [str(Path(gnncompose.__file__).parents[1])]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gnncompose.execution.forkserver", str(theirs.fileno()), *self.modules],
+                [sys.executable, "-P", "-m", "gnncompose.execution.forkserver", str(theirs.fileno()), *self.modules],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
             )
         atexit.register(self.close)
 
