@@ -30,7 +30,7 @@ import gnncompose
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
-from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.errors import CatalogError, EvaluationError, GnncomposeError
 from gnncompose.execution.runner import Answer, Arguments, Workspace
 from gnncompose.execution.wire import LARGEST_ANSWER_BYTES, WireError, decode_answer, receive, send
 from gnncompose.execution.worker import Limits, admit, keep
@@ -84,6 +84,9 @@ class ForkServer:
                 if "end" in request:  # it took its workers along
                     return {"code": -signal.SIGKILL}
                 raise EvaluationError(f"no sandbox can be started: {problem}") from None
+            except BaseException:  # such as Ctrl-C: an answer to it must not be taken for the next request's
+                self.close()
+                raise
 
     def _asked(self, request: dict[str, Any], handles: list[int]) -> dict[str, Any]:
         if self._process is None or self._process.poll() is not None:
@@ -194,6 +197,11 @@ class Sandbox:
                     reason = self._bury(ended)
                     if fresh or ended.timed_out:
                         raise EvaluationError(f"{ended.subject} {reason}") from None
+                except GnncomposeError:
+                    raise
+                except BaseException:  # such as Ctrl-C: an answer to it must not be taken for the next call's
+                    self.close()
+                    raise
 
     def _attempt(self, function: Callable[..., Answer], args: tuple[object, ...]) -> Answer:
         target = BytesIO()

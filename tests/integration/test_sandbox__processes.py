@@ -1,13 +1,19 @@
 """The processes of the sandbox: nothing foreign is loaded, nothing is left behind, nothing gets mixed up."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import gnncompose
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.execution.runner import Workspace
+from gnncompose.execution.sandbox import LEAN, ForkServer, Sandbox
 from gnncompose.execution.worker import Limits
 
 ROOT = Path(gnncompose.__file__).parent.parent
@@ -45,3 +51,54 @@ def test_fork_server__imports_nothing_from_the_working_folder(module: str, tmp_p
     done = run_script(script, tmp_path)
     assert not canary.exists()
     assert "AttributeError" in done.stdout, done.stderr  # the worker ran, and did not like to serve None
+
+
+@pytest.fixture
+def sandbox():
+    made = Sandbox(Catalog("none", ()), SHORT, modules=(*LEAN, __name__))
+    yield made
+    made.close()
+
+
+def echo(workspace: Workspace, value: int, delay_s: float) -> int:
+    time.sleep(delay_s)
+    return value
+
+
+def interrupt_after(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_sandbox__an_interrupted_call_leaves_no_answer_for_the_next(sandbox: Sandbox) -> None:
+    assert sandbox.call(echo, 1, 0.0) == 1
+    interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.call(echo, 2, 0.6)
+    assert sandbox.call(echo, 3, 0.0) == 3
+
+
+def test_fork_server__an_interrupted_request_leaves_no_answer_for_the_next() -> None:
+    server = ForkServer((*LEAN, __name__))
+    interrupt_after(0.1)  # while it loads its modules
+    with pytest.raises(KeyboardInterrupt):
+        server.worker(SHORT)
+    first, connection = server.worker(SHORT)
+    connection.close()
+    assert Path(f"/proc/{first}").exists()
+    assert server.end(first) in (0, -signal.SIGKILL)
+    server.close()
+
+
+def test_fork_server__a_worker_of_an_earlier_one_is_no_trouble() -> None:
+    server = ForkServer((*LEAN, __name__))
+    old, first_connection = server.worker(SHORT)
+    assert server._process is not None
+    server._process.kill()
+    server._process.wait()
+    new, second_connection = server.worker(SHORT)
+    assert server.end(old) == -signal.SIGKILL
+    assert Path(f"/proc/{new}").exists()
+    assert "Z" not in Path(f"/proc/{new}/stat").read_text().split()[2]
+    first_connection.close()
+    second_connection.close()
+    server.close()
