@@ -13,7 +13,8 @@ import pytest
 import gnncompose
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.execution.runner import Workspace
-from gnncompose.execution.sandbox import LEAN, ForkServer, Sandbox
+from gnncompose.errors import EvaluationError
+from gnncompose.execution.sandbox import LEAN, ForkServer, Sandbox, _fork_server
 from gnncompose.execution.worker import Limits
 
 ROOT = Path(gnncompose.__file__).parent.parent
@@ -102,3 +103,117 @@ def test_fork_server__a_worker_of_an_earlier_one_is_no_trouble() -> None:
     first_connection.close()
     second_connection.close()
     server.close()
+
+
+def worker_pid(workspace: Workspace) -> int:
+    return os.getpid()
+
+
+def in_a_fork(function) -> str:
+    """What a function gives in a forked process, as multiprocessing makes them."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            answer = repr(function())
+        except BaseException as problem:
+            answer = repr(problem)
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        answer = file.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+def test_sandbox__a_forked_process_gets_a_worker_of_its_own(sandbox: Sandbox) -> None:
+    mine = sandbox.call(worker_pid)
+
+    def in_child() -> bool:
+        theirs = sandbox.call(worker_pid)
+        sandbox.close()
+        return theirs == mine
+
+    assert in_a_fork(in_child) == "False"
+    assert sandbox.call(worker_pid) == mine
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def eventually(holds, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+KILLED = """
+import os, sys, time
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.errors import EvaluationError
+from gnncompose.execution.sandbox import LEAN, ForkServer, Sandbox, _fork_server
+from gnncompose.execution.worker import Limits
+import test_sandbox__processes as module
+sandbox = Sandbox(Catalog("none", ()), Limits(timeout_s=60), modules=(*LEAN, module.__name__))
+worker = sandbox.call(module.worker_pid)
+if os.environ["SIBLING"] and not os.fork():
+    time.sleep(60)
+print(worker, _fork_server((*LEAN, module.__name__), os.getpid())._process.pid, flush=True)
+sandbox.call(module.spin)
+"""
+
+
+def spin(workspace: Workspace) -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("sibling", ["", "yes"])
+def test_sandbox__nothing_runs_on_when_its_process_is_killed(sibling: str) -> None:
+    paths = os.pathsep.join((str(Path(__file__).parent), str(ROOT)))
+    environment = {**os.environ, "PYTHONPATH": paths, "SIBLING": sibling}
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as run:
+        assert run.stdout is not None
+        processes = [int(pid) for pid in run.stdout.readline().split()]
+        assert len(processes) == 2
+        assert all(map(is_running, processes))
+        run.kill()
+        try:
+            assert eventually(lambda: not any(map(is_running, processes)))
+        finally:
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def test_sandbox__leaves_no_process_and_no_file_open(sandbox: Sandbox) -> None:
+    def crowd() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(children_of(server._process.pid))
+
+    sandbox.call(worker_pid)
+    server = _fork_server((*LEAN, __name__), os.getpid())
+    assert server._process is not None
+    before = crowd()
+    for _ in range(100):  # workers that crash, that are ended, and that nobody ends
+        with pytest.raises(EvaluationError, match="SIGSEGV"):
+            sandbox.call(crash)
+        sandbox.call(worker_pid)
+        sandbox.close()
+        Sandbox(Catalog("none", ()), SHORT, modules=(*LEAN, __name__)).call(worker_pid)
+    sandbox.call(worker_pid)
+    assert crowd() == before
+
+
+def crash(workspace: Workspace) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
