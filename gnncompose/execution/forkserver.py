@@ -37,9 +37,11 @@ def run(control: socket.socket) -> None:
             os.close(received[0])
             workers.add(pid)
             answer = {"pid": pid}
-        else:
-            workers.discard(request["end"])
+        elif request["end"] in workers:
+            workers.remove(request["end"])
             answer = {"code": _end(request["end"])}
+        else:  # a worker of a process before this one, which took it along
+            answer = {"code": -signal.SIGKILL}
         control.sendall(json.dumps(answer).encode())
     for pid in workers:
         _end(pid)

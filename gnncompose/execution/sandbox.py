@@ -18,17 +18,20 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Concatenate
 
+import gnncompose
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
-from gnncompose.errors import ArtifactError, EvaluationError
+from gnncompose.errors import ArtifactError, EvaluationError, GnncomposeError
 from gnncompose.execution.runner import Answer, Arguments, Workspace
 from gnncompose.execution.wire import LARGEST_ANSWER_BYTES, WireError, decode_answer, receive, send
 from gnncompose.execution.worker import Limits, admit, keep
@@ -57,6 +60,8 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket
         self._lock = threading.Lock()
+        self._abandoned: list[int] = []
+        _INHERITABLE.add(self)
 
     def worker(self, limits: Limits) -> tuple[int, socket.socket]:
         """A fresh worker: its process id and the connection to it.
@@ -73,6 +78,10 @@ class ForkServer:
         """End a worker; its exit code, or minus the signal that it died of."""
         return int(self._ask({"end": pid}, [])["code"])
 
+    def abandon(self, pid: int) -> None:
+        """Have a worker ended with the next request; takes no lock, so that the garbage collector may call it."""
+        self._abandoned.append(pid)
+
     def _ask(self, request: dict[str, Any], handles: list[int]) -> dict[str, Any]:
         with self._lock:
             try:
@@ -82,10 +91,18 @@ class ForkServer:
                 if "end" in request:  # it took its workers along
                     return {"code": -signal.SIGKILL}
                 raise EvaluationError(f"no sandbox can be started: {problem}") from None
+            except BaseException:  # such as Ctrl-C: an answer to it must not be taken for the next request's
+                self.close()
+                raise
 
     def _asked(self, request: dict[str, Any], handles: list[int]) -> dict[str, Any]:
         if self._process is None or self._process.poll() is not None:
             self._start()
+        while self._abandoned and "end" not in request:
+            self._exchange({"end": self._abandoned.pop()}, [])
+        return self._exchange(request, handles)
+
+    def _exchange(self, request: dict[str, Any], handles: list[int]) -> dict[str, Any]:
         socket.send_fds(self._control, [json.dumps(request).encode()], handles)
         answer = self._control.recv(1 << 16)
         if not answer:
@@ -97,13 +114,26 @@ class ForkServer:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.settimeout(START_TIMEOUT_S)
         with theirs:
+            # It imports from where this process does. Without -P the working folder would come first, which may be a
+            # stranger's bundle, with a numpy.py of its own.
+            paths = [path for path in sys.path if path] + [str(Path(gnncompose.__file__).parents[1])]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gnncompose.execution.forkserver", str(theirs.fileno()), *self.modules],
+                [sys.executable, "-P", "-m", "gnncompose.execution.forkserver", str(theirs.fileno()), *self.modules],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
             )
         atexit.register(self.close)
+
+    def forget(self) -> None:
+        """Let go of what belongs to the process that this one was forked from, without ending it."""
+        process, self._process = self._process, None
+        if process is not None:
+            atexit.unregister(self.close)
+            process.returncode = 0  # it is no child of this process, which is not to wait for it
+            self._control.close()
+        self._lock = threading.Lock()
+        self._abandoned = []
 
     def close(self) -> None:
         """End it and all its workers."""
@@ -115,6 +145,21 @@ class ForkServer:
                 process.wait(5)
             process.kill()
             process.wait()
+
+
+_INHERITABLE: weakref.WeakSet[ForkServer | Sandbox] = weakref.WeakSet()
+
+
+def _forget_inherited() -> None:
+    """A forked process shares connections with the one that it was forked from; it starts processes of its own.
+
+    Were the connections left open in it, a fork server would not notice the end of its own process.
+    """
+    for held in list(_INHERITABLE):
+        held.forget()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)
 
 
 @cache
@@ -166,6 +211,7 @@ class Sandbox:
         self._worker: _Worker | None = None
         self._cores: Sequence[int] = ()
         self._lock = threading.RLock()
+        _INHERITABLE.add(self)
 
     def call(
         self,
@@ -189,6 +235,11 @@ class Sandbox:
                     reason = self._bury(ended)
                     if fresh or ended.timed_out:
                         raise EvaluationError(f"{ended.subject} {reason}") from None
+                except GnncomposeError:
+                    raise
+                except BaseException:  # such as Ctrl-C: an answer to it must not be taken for the next call's
+                    self.close()
+                    raise
 
     def _attempt(self, function: Callable[..., Answer], args: tuple[object, ...]) -> Answer:
         target = BytesIO()
@@ -238,6 +289,13 @@ class Sandbox:
             if self._worker is not None:
                 self._worker.pin(())
 
+    def forget(self) -> None:
+        """Let go of a worker that belongs to the process that this one was forked from, without ending it."""
+        if self._worker is not None:
+            self._worker.forget()
+            self._worker = None
+        self._lock = threading.RLock()
+
     def close(self) -> None:
         """End the worker; the next call starts another."""
         with self._lock:
@@ -267,6 +325,8 @@ class _Worker:
         self._server = server
         self._limits = limits
         self._pid, self._connection = server.worker(limits)
+        self._finalizer = weakref.finalize(self, _abandon, server, self._pid, self._connection)
+        self._finalizer.atexit = False  # the server ends all of them
 
     def ask(self, request: bytes | memoryview, subject: str) -> Any:  # noqa: ANN401 - what the function returns
         """Send a request and await its answer; raises what the function raised.
@@ -298,5 +358,16 @@ class _Worker:
 
     def end(self) -> int:
         """Kill it; its exit code, or minus the signal that it died of."""
-        self._connection.close()
+        self.forget()
         return self._server.end(self._pid)
+
+    def forget(self) -> None:
+        """Let go of it without ending it."""
+        self._finalizer.detach()
+        self._connection.close()
+
+
+def _abandon(server: ForkServer, pid: int, connection: socket.socket) -> None:
+    """What becomes of a worker whose sandbox was never closed."""
+    connection.close()
+    server.abandon(pid)
