@@ -2,9 +2,10 @@
 
 import datetime
 import functools
+import json
 import math
-import multiprocessing
 import sqlite3
+import subprocess
 import sys
 import threading
 import zlib
@@ -19,16 +20,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from postgres import PostgresServer, postgres_programs
 from sqlalchemy.exc import IntegrityError
-from stored import evaluation, key
+from stored import evaluation, in_processes, key, open_store, write_evaluations
 
 from gnncompose.errors import EvaluationError, StoreError
 from gnncompose.evaluation.cost import Prices, load_prices
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.store import EvaluationStore, Key, database
-from gnncompose.evaluation.store.schema import EVALUATIONS, HEAD, VERSION_TABLE
+from gnncompose.evaluation.store.schema import EVALUATIONS, FIRST_COLUMNS, HEAD, VERSION_TABLE
 from gnncompose.tasks.task import World
 
 PRICES = load_prices()
+STRESS = Path(__file__).parents[2] / "benchmarks" / "store.py"
 # As the first release made it; SQLite has other words for two types.
 FIRST_TABLE = """CREATE TABLE evaluations (
     composition_id VARCHAR(64) NOT NULL, data_sha256 VARCHAR(64) NOT NULL, resource VARCHAR(64) NOT NULL,
@@ -71,18 +73,6 @@ def latency_of(store: EvaluationStore, wanted: Key) -> float:
 def rows(store: EvaluationStore) -> list[dict]:
     with store.engine.connect() as connection:
         return [dict(row) for row in connection.execute(sql.select(EVALUATIONS)).mappings()]
-
-
-def in_processes(target, jobs: list[tuple]) -> list[int | None]:
-    """Exit codes of processes that run side by side, one per job."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(len(jobs))
-    processes = [context.Process(target=target, args=(barrier, *job)) for job in jobs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
 
 
 # Reading and writing
@@ -269,11 +259,6 @@ def make_first_store(url: str) -> None:
     engine.dispose()
 
 
-def open_store(barrier, url: str) -> None:
-    barrier.wait()
-    EvaluationStore(url).close()
-
-
 def assert_newest(store: EvaluationStore) -> None:
     with store.engine.connect() as connection:
         assert database.revision(connection) == HEAD
@@ -309,11 +294,28 @@ def test_store__migrates_the_first_release_s_with_its_rows(url: str) -> None:
     assert math.isnan(found.measurement.noise)
 
 
+def test_store__migration_that_breaks_off_leaves_the_old_one_whole(url: str) -> None:
+    make_first_store(url)
+    engine = database.make_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE evaluations SET latency_ms_mean = 0 WHERE composition_id LIKE '%%7'")
+    with pytest.raises(StoreError, match="does not open"):
+        EvaluationStore(url)
+    with engine.begin() as connection:
+        assert {column["name"] for column in sql.inspect(connection).get_columns("evaluations")} == set(FIRST_COLUMNS)
+        assert sql.inspect(connection).get_table_names() == ["evaluations"]
+        connection.exec_driver_sql("UPDATE evaluations SET latency_ms_mean = 2.5")
+    engine.dispose()
+    with EvaluationStore(url) as store:
+        assert_newest(store)
+        assert len(store) == 20
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_store__many_processes_open_it_at_once(url: str, old: bool) -> None:
     if old:
         make_first_store(url)
-    assert in_processes(open_store, [(url,)] * 6) == [0] * 6
+    assert in_processes(open_store, [(url,)] * 4) == [0] * 4
     with EvaluationStore(url) as store:
         assert_newest(store)
         assert len(store) == (20 if old else 0)
@@ -361,14 +363,16 @@ def test_store__missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
         EvaluationStore("postgresql://user:secret@127.0.0.1:1/database")
 
 
+@pytest.mark.slow
+def test_store__password_may_stay_out_of_the_url(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = server.new_database()
+    password = str(sql.make_url(url).password)
+    monkeypatch.setenv("PGPASSWORD", password)
+    with EvaluationStore(url.replace(f":{password}@", "@")) as store:
+        assert_newest(store)
+
+
 # Trouble
-
-
-def write_evaluations(barrier, url: str, first: int, count: int, latency_ms: float) -> None:
-    barrier.wait()
-    with EvaluationStore(url) as store:
-        for number in range(first, first + count):
-            store.put(key(number), evaluation(number, latency_ms))
 
 
 def test_store__processes_write_at_once_and_lose_nothing(url: str) -> None:
@@ -399,7 +403,8 @@ def test_store__writes_again_while_another_holds_the_file(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_store__goes_on_after_the_server_restarted(server: PostgresServer) -> None:
+def test_store__goes_on_after_the_server_restarted(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "RETRY_AFTER_S", (0.2,) * 500)  # a busy machine is slow to start a server
     with EvaluationStore(server.new_database()) as store:
         store.put(key(0), evaluation(0))
         server.stop()
@@ -411,3 +416,17 @@ def test_store__goes_on_after_the_server_restarted(server: PostgresServer) -> No
         server.start()
         assert read(store, key(0)) is not None
         assert len(store) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [["--url", "sqlite"], ["--postgres"]], ids=["sqlite", "postgresql"])
+def test_store__writers_killed_while_they_write_lose_and_double_nothing(place: list[str]) -> None:
+    if "--postgres" in place and postgres_programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    command = [sys.executable, str(STRESS), *place, "--processes", "4", "--writes", "200", "--kill-every", "0.3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills_during_a_write"] > 0
+    assert found["rows"] == found["keys"] == 800
+    assert [found[name] for name in ("lost", "double", "mixed", "overwritten", "stray", "damaged")] == [0] * 6
