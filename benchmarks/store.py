@@ -221,12 +221,12 @@ def same(found: Evaluation, wanted: Evaluation) -> bool:
 
 
 @contextlib.contextmanager
-def database(url: str | None, folder: Path) -> Iterator[str]:
-    """The URL to write to; None for a server that is started here."""
+def database(url: str | None, folder: Path, durable: bool) -> Iterator[str]:
+    """The URL to write to; None for a server that is started here, and waits for the disk only where `durable`."""
     if url is None:
         from postgres import PostgresServer
 
-        with PostgresServer() as server:
+        with PostgresServer(durable) as server:
             yield server.url
     else:
         yield f"sqlite:///{folder}/evaluations.db" if url == "sqlite" else url
@@ -237,6 +237,7 @@ def main() -> int:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--url", help="`sqlite` for a temporary file, else the URL of an empty database")
     place.add_argument("--postgres", action="store_true", help="start a PostgreSQL server for it")
+    parser.add_argument("--without-fsync", action="store_true", help="the server of --postgres waits for no disk")
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--writes", type=int, default=1000, help="of each process")
     parser.add_argument("--samples", type=int, default=5000, help="latencies of each evaluation, 8 bytes each")
@@ -245,7 +246,7 @@ def main() -> int:
     given = parser.parse_args()
     SPAWN.set_forkserver_preload(["gnncompose.evaluation.store", "gnncompose.evaluation.cost"])
     generator = np.random.default_rng(given.seed)
-    with tempfile.TemporaryDirectory() as name, database(given.url, Path(name)) as url:
+    with tempfile.TemporaryDirectory() as name, database(given.url, Path(name), not given.without_fsync) as url:
         EvaluationStore(url).close()
         writers, happened = stress(
             url, Path(name), given.processes, given.writes, given.samples, given.kill_every, generator
