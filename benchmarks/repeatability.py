@@ -7,7 +7,8 @@ while another process keeps one core busy (`loaded`). For latency and CPU time i
 processes; `deviation`, the median of |log(first / second)|; how many of the pairs of compositions the processes rank
 differently, and how many of these differ by less than 3 %, mean of both, so that no protocol could tell them apart
 for certain. `slower` is the median of log(loaded / idle): 0 where the correction for a slower machine is exact.
-`p99_told` is the share of measurements that were steady enough for a p99. The last line is one JSON object.
+`p99_told` is the share of measurements that were steady enough for a p99; then how far the two processes' p99s are
+apart, where both would tell them and where one would withhold it. The last line is one JSON object.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def measure_all(task: Task, count: int, load: str, seed: int) -> dict[str, dict[
         measurement = evaluator.measure(compositions[i])
         found[compositions[i].id] = {name: getattr(measurement, name) for name in FIGURES} | {
             "noise": measurement.noise,
+            "p99": float(np.percentile(measurement.samples_ms, 99)),
             "p99_told": float(measurement.why_withheld(99) is None),
             "samples": measurement.samples_ms.size,
         }
@@ -81,6 +83,17 @@ def agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     }
 
 
+def tail_agreement(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """How well p99s agree: those that both processes would tell, and those that at least one would withhold."""
+    apart = np.abs(np.log(first["p99"] / second["p99"]))
+    told = first["p99_told"] * second["p99_told"] > 0
+    return {
+        "p99_told": round(float(np.mean([first["p99_told"], second["p99_told"]])), 3),
+        "p99_deviation_told": round(float(np.median(apart[told])), 4) if told.any() else None,
+        "p99_deviation_withheld": round(float(np.median(apart[~told])), 4) if not told.all() else None,
+    }
+
+
 def compare(task: str, count: int, load: str) -> dict[str, dict[str, object]]:
     """Both conditions of the machine, two processes in each."""
     record: dict[str, dict[str, object]] = {}
@@ -99,7 +112,7 @@ def compare(task: str, count: int, load: str) -> dict[str, dict[str, object]]:
             **{name: agreement(first[name], second[name]) for name in FIGURES},
             "noise_median": round(float(np.median([first["noise"], second["noise"]])), 3),
             "noise_p90": round(float(np.percentile([first["noise"], second["noise"]], 90)), 3),
-            "p99_told": round(float(np.mean([first["p99_told"], second["p99_told"]])), 3),
+            **tail_agreement(first, second),
             "seconds": round(time.perf_counter() - started, 1),
         }
         print(task, condition, json.dumps(record[condition]), flush=True)
