@@ -10,10 +10,11 @@ import pytest
 
 from gnncompose.composition.tree import Composition, make_node
 from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.execution.forking import fork_server
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.outputs import OutputCache, whole_split_output
 from gnncompose.execution.runner import LocalRunner, Workspace
-from gnncompose.execution.sandbox import FULL, Sandbox, _fork_server
+from gnncompose.execution.sandbox import FULL, Sandbox
 from gnncompose.execution.sessions import SessionPool
 from gnncompose.execution.trust import forget, read_trusted, trust_catalog, trust_file
 from gnncompose.execution.work import answers
@@ -142,7 +143,7 @@ def test_sandbox__opens_no_socket_and_inherits_nothing(sandbox: Sandbox) -> None
 
 def test_sandbox__starts_again_where_its_fork_server_died(sandbox: Sandbox) -> None:
     worker = sandbox.call(pid)
-    server = _fork_server((*FULL, __name__), os.getpid())
+    server = fork_server((*FULL, __name__), os.getpid())
     assert server._process is not None
     server._process.kill()
     server._process.wait()
