@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000
+
 
 class GnncomposeError(Exception):
     """Base of every error that is the user's to mend; commands print its message without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+    def __reduce__(self) -> tuple[type[GnncomposeError], tuple[str]]:
+        return type(self), (str(self),)
+
+
+def one_line(text: str) -> str:
+    """A text as one line of moderate length that a terminal prints as it stands.
+
+    Names in a stranger's files find their way into messages, and may hold line breaks, escape sequences of terminals,
+    halves of surrogate pairs, or a gigabyte.
+    """
+    shown = text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(shown.split()))
 
 
 class CatalogError(GnncomposeError):
