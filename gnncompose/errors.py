@@ -29,6 +29,10 @@ class CatalogError(GnncomposeError):
     """A catalog, or an artifact that it names, is not usable."""
 
 
+class ArtifactError(CatalogError):
+    """What an artifact holds breaks a rule, or does not load; the file is the one that its entry names."""
+
+
 class CompositionError(GnncomposeError):
     """A composition is ill-typed, outside its limits, or its file is not readable."""
 
@@ -39,3 +43,7 @@ class TaskError(GnncomposeError):
 
 class EvaluationError(GnncomposeError):
     """A composition could not be evaluated; the run may go on without it."""
+
+
+class StoreError(GnncomposeError):
+    """The evaluation store cannot be opened, read or written; a run that was to use it cannot go on."""

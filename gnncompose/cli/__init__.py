@@ -11,6 +11,7 @@ import typer
 from gnncompose.cli.arguments import SETTINGS
 from gnncompose.cli.catalog import catalogs
 from gnncompose.cli.composition import compositions
+from gnncompose.cli.store import stores
 from gnncompose.cli.task import tasks
 from gnncompose.cli.trust import trusts
 from gnncompose.errors import GnncomposeError
@@ -25,6 +26,7 @@ app.add_typer(tasks, name="task")
 app.add_typer(catalogs, name="catalog")
 app.add_typer(trusts, name="trust")
 app.add_typer(compositions)
+app.add_typer(stores, name="store")
 
 
 def main() -> None:

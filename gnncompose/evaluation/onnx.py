@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
-from gnncompose.errors import EvaluationError, GnncomposeError
+from gnncompose.errors import ArtifactError, CatalogError, EvaluationError, GnncomposeError, StoreError
 from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
@@ -21,6 +22,9 @@ from gnncompose.execution.work import answers, timed
 from gnncompose.execution.worker import Limits
 from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Task, World
+
+if TYPE_CHECKING:
+    from gnncompose.evaluation.store import Key
 
 
 class OnnxEvaluator:
@@ -73,8 +77,8 @@ class OnnxEvaluator:
 
         Raises:
             TaskError: The metric or the condition is unknown.
-            EvaluationError: The resource or the load is unknown, this ONNX Runtime cannot use the resource, or
-                the store cannot be opened.
+            EvaluationError: The resource or the load is unknown, or this ONNX Runtime cannot use the resource.
+            StoreError: The store cannot be opened.
         """
         self.task = task
         self.world = world
@@ -116,17 +120,15 @@ class OnnxEvaluator:
         """Run a composition on a split of the world's condition, or read it from the store.
 
         Raises:
-            EvaluationError: It could not be run; the message gives the reason.
+            EvaluationError: It could not be run, now or when the store was told; the message gives the reason.
+            StoreError: The store cannot be read or written.
         """
         started = time.perf_counter()
         try:
             found = self._stored(composition, split)
             if found is None:
-                found = self._run(composition, split)
-                if self._store is not None:
-                    data = self.task.split(self.world.condition, split)
-                    self._store.put(found, data.sha256, self.load.name, self.load.batch, self.protocol)
-        except EvaluationError:
+                found = self._run_and_store(composition, split)
+        except (EvaluationError, StoreError):
             raise
         except GnncomposeError as problem:
             raise EvaluationError(str(problem)) from None
@@ -171,10 +173,27 @@ class OnnxEvaluator:
     def _stored(self, composition: Composition, split: str) -> Evaluation | None:
         if self._store is None:
             return None
+        return self._store.get(self._key(composition, split), self.world, split, self.prices)
+
+    def _run_and_store(self, composition: Composition, split: str) -> Evaluation:
+        started = time.perf_counter()
+        try:
+            found = self._run(composition, split)
+        except (EvaluationError, CatalogError) as problem:
+            if self._store is not None and _is_lasting(problem):
+                wall_s = time.perf_counter() - started
+                self._store.put_failure(self._key(composition, split), str(problem), evaluator=self.name, wall_s=wall_s)
+            raise
+        if self._store is not None:
+            found = replace(found, wall_s=time.perf_counter() - started)
+            self._store.put(self._key(composition, split), found)
+        return found
+
+    def _key(self, composition: Composition, split: str) -> Key:
+        from gnncompose.evaluation.store import Key
+
         data = self.task.split(self.world.condition, split)
-        return self._store.get(
-            composition.id, data.sha256, self.world, split, self.load.name, self.load.batch, self.protocol, self.prices
-        )
+        return Key(composition.id, data.sha256, self.world.resource, self.load.name, self.load.batch, self.protocol)
 
     def _run(self, composition: Composition, split: str) -> Evaluation:
         data = self.task.split(self.world.condition, split)
@@ -202,3 +221,9 @@ class OnnxEvaluator:
             evaluator=self.name,
             measurement=measured,
         )
+
+
+def _is_lasting(problem: GnncomposeError) -> bool:
+    """Whether a composition failed by itself; a missing or altered file the user mends, and its id stays."""
+    cause = problem.__cause__ or problem
+    return isinstance(cause, ArtifactError) or not isinstance(cause, CatalogError)

@@ -3,10 +3,13 @@
 Every measurement pins its thread to a core that no other measurement holds, warms up, and runs requests in
 rounds. In between it runs a small fixed reference operator. A round's times are multiplied by the reference's
 time at the machine's best and divided by its median in that round, which takes out what slows all work on the
-core alike, such as its clock or a busy neighbour; times are therefore those of the machine at its best. The
-samples are kept after this correction, together with the reference's median time during the measurement.
-Where other processes had the core for more than a tenth of the time, the rounds are run again, and the attempt
-that they disturbed least counts.
+core alike, such as its clock; times are therefore those of the machine at its best. The samples are kept after
+this correction, together with the reference's median time during the measurement.
+
+The correction is exact for the reference only: a busy neighbour may slow it by a tenth and a composition by half.
+So a round in which the reference was slow, or in which other processes had the core, is run again after a pause,
+until there are as many steady rounds as wanted or three times as many were run; then the steadiest ones count.
+Which rounds count never depends on how long the requests took.
 
 What times is free of the file system, so that it also runs in a process that may open no file: whoever calls it
 pins the thread and hands in the reference's best time. `measure` does both for a measurement in this process.
@@ -17,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -32,7 +36,9 @@ PROTOCOL = "2"
 WARM_UP_RUNS = 10
 RUNS_PER_REFERENCE = 4
 ATTEMPTS = 3
-MOST_WAITING = 0.1
+MOST_SLOWDOWN = 1.25
+PAUSE_S = 0.005
+CLOCK_RUNS = 200
 ROW_SEED = 20260101
 HIGHEST_PERCENT = 99
 
@@ -61,7 +67,9 @@ class Timing:
         cpu_ms: CPU time of one row, corrected likewise.
         throughput_per_s: Rows answered in a second.
         reference_ms: Median time of the reference operator during the measurement.
-        noise: 95th percentile of the reference's times over their median; 1 on a perfectly steady machine.
+        noise: How much longer the machine itself made its unluckier runs: the 95th percentile of the reference's
+            times over their median, or the 99th percentile of the requests' wall time per CPU time over its
+            median, whichever is larger; 1 on a perfectly steady machine.
         share_waiting: Share of the time in which another process had the core; 0 or less where none had.
     """
 
@@ -94,13 +102,15 @@ class Rounds:
 
     @property
     def mean_cpu_ns(self) -> float:
-        """Mean over requests of each one's median CPU time."""
-        return float(np.median(self.cpu_ns, axis=0).mean())
+        """Mean over requests of the lower quartile of each one's CPU time: what disturbs only ever adds to it."""
+        return float(np.percentile(self.cpu_ns, 25, axis=0).mean())
 
     @property
-    def share_waiting(self) -> float:
-        """Share of the time in which another process had the core; 0 or less where none had."""
-        return 1 - self.mean_cpu_ns / self.mean_wall_ns
+    def noise(self) -> float:
+        """As in `Timing`."""
+        reference = np.percentile(self.reference_ns, 95) / np.median(self.reference_ns)
+        waiting = self.wall_ns / self.cpu_ns
+        return float(max(reference, np.percentile(waiting, 99) / np.median(waiting)))
 
     def timing(self, samples_ns: np.ndarray, rows_per_request: int, throughput_per_s: float) -> Timing:
         """These rounds as a timing, whose samples (float64[requests, repeats]) may be more than the bare times."""
@@ -109,9 +119,22 @@ class Rounds:
             cpu_ms=self.mean_cpu_ns / 1e6 / rows_per_request,
             throughput_per_s=throughput_per_s,
             reference_ms=float(np.median(self.reference_ns)) / 1e6,
-            noise=float(np.percentile(self.reference_ns, 95) / np.median(self.reference_ns)),
-            share_waiting=self.share_waiting,
+            noise=self.noise,
+            share_waiting=float(1 - self.cpu_ns.sum() / self.wall_ns.sum()),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """One pass over the requests, in nanoseconds as measured."""
+
+    wall: np.ndarray
+    cpu: np.ndarray
+    reference: np.ndarray
+
+    def slowdown(self, baseline_ns: float) -> float:
+        """How much longer than at the machine's best the reference took, and requests for others on the core."""
+        return float(np.median(self.reference) / baseline_ns * max(1.0, self.wall.sum() / self.cpu.sum()))
 
 
 def sample_rows(count: int, rows: int) -> np.ndarray:
@@ -163,9 +186,9 @@ def time_rounds(
     effort: Effort,
     threads: int,
     baseline_ns: float,
-    waits: Callable[[], Wait] | None = None,
+    wait: Wait | None = None,
 ) -> Rounds:
-    """Run requests in rounds; runs all of them again where other processes had the core too often.
+    """Run requests in rounds; the time of the first one says how many rounds there will be.
 
     Args:
         run: What is timed.
@@ -173,44 +196,38 @@ def time_rounds(
         effort: How much is timed.
         threads: Cores that the function uses.
         baseline_ns: The reference's time at the machine's best.
-        waits: Makes, per attempt, what is called before each timed request with the time of the one before it,
-            in nanoseconds; nothing is timed while it runs.
+        wait: Called before each timed request with the time of the one before it, in nanoseconds; nothing is
+            timed while it runs.
     """
+    clock = time.thread_time_ns if threads == 1 else time.process_time_ns
     with no_garbage_collection():
         for i in range(max(WARM_UP_RUNS, min(len(requests), 2 * WARM_UP_RUNS))):
             run(requests[i % len(requests)])
-        attempts: list[Rounds] = []
-        while len(attempts) < ATTEMPTS and not (attempts and attempts[-1].share_waiting <= MOST_WAITING):
-            wait = waits() if waits else None
-            attempts.append(_attempt(run, requests, effort, threads, baseline_ns, wait))
-    return min(attempts, key=lambda rounds: rounds.share_waiting)
-
-
-def _attempt(
-    run: Callable[[Request], object],
-    requests: Sequence[Request],
-    effort: Effort,
-    threads: int,
-    baseline_ns: float,
-    wait: Wait | None,
-) -> Rounds:
-    """All rounds once; the time of the first one says how many there will be."""
-    clock = time.thread_time_ns if threads == 1 else time.process_time_ns
-    started = time.perf_counter()
-    found = [_time_round(run, requests, clock, wait)]
-    elapsed = time.perf_counter() - started
-    wanted = -(-samples_needed(HIGHEST_PERCENT) // len(requests))
-    count = max(effort.repeats, min(wanted, int(effort.seconds / elapsed)))
-    found += [_time_round(run, requests, clock, wait) for _ in range(count - 1)]
-    wall, cpu, references = (np.stack(kind) for kind in zip(*found, strict=True))
-    drift = baseline_ns / np.median(references, axis=1, keepdims=True)
-    return Rounds(wall * drift, cpu * drift, references)
+        started = time.perf_counter()
+        found = [_time_round(run, requests, clock, wait)]
+        slowdowns = [found[0].slowdown(baseline_ns)]
+        best_s = (time.perf_counter() - started) / slowdowns[0]
+        wanted = -(-samples_needed(HIGHEST_PERCENT) // len(requests))
+        count = max(effort.repeats, min(wanted, int(effort.seconds / best_s)))
+        while sum(slowdown <= MOST_SLOWDOWN for slowdown in slowdowns) < count and len(found) < ATTEMPTS * count:
+            if slowdowns[-1] > MOST_SLOWDOWN:
+                time.sleep(PAUSE_S)
+            found.append(_time_round(run, requests, clock, wait))
+            slowdowns.append(found[-1].slowdown(baseline_ns))
+    steadiest = np.sort(np.argsort(slowdowns, kind="stable")[:count])
+    reference_ns = np.stack([found[i].reference for i in steadiest])
+    drift = baseline_ns / np.median(reference_ns, axis=1, keepdims=True)
+    return Rounds(
+        drift * np.stack([found[i].wall for i in steadiest]),
+        drift * np.stack([found[i].cpu for i in steadiest]),
+        reference_ns,
+    )
 
 
 def _time_round(
     run: Callable[[Request], object], requests: Sequence[Request], clock: Callable[[], int], wait: Wait | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One pass over the requests: nanoseconds of wall and CPU time per request, and of the references."""
+) -> _Round:
+    """One pass over the requests."""
     now, run_reference = time.perf_counter_ns, reference()
     wall, cpu = np.empty(len(requests)), np.empty(len(requests))
     references = np.empty(-(-len(requests) // RUNS_PER_REFERENCE))
@@ -223,7 +240,7 @@ def _time_round(
             started = now()
             run_reference()
             references[i // RUNS_PER_REFERENCE] = now() - started
-            run(request)
+            run(requests[i - 1])  # another one, or branches would be predicted for this one
         if wait is not None:
             wait(elapsed)
         cpu_started = clock()
@@ -232,4 +249,17 @@ def _time_round(
         elapsed = now() - started
         cpu[i] = clock() - cpu_started
         wall[i] = elapsed
-    return wall, cpu, references
+    return _Round(wall, np.maximum(cpu - _clock_ns(clock), 1), references)
+
+
+@cache
+def _clock_ns(clock: Callable[[], int]) -> float:
+    """What reading the clocks adds to a CPU time."""
+    now = time.perf_counter_ns
+    costs = np.empty(CLOCK_RUNS)
+    for i in range(CLOCK_RUNS):
+        started = clock()
+        now()
+        now()
+        costs[i] = clock() - started
+    return float(np.median(costs))

@@ -14,7 +14,15 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from gnncompose.errors import EvaluationError
-from gnncompose.execution.latency import HIGHEST_PERCENT, Effort, Timing, sample_rows, time_one_by_one, time_rounds
+from gnncompose.execution.latency import (
+    ATTEMPTS,
+    HIGHEST_PERCENT,
+    Effort,
+    Timing,
+    sample_rows,
+    time_one_by_one,
+    time_rounds,
+)
 from gnncompose.execution.percentiles import samples_needed
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -136,8 +144,8 @@ class Server:
         """
         requests = _single_rows(x, self.rows(effort))
         most = len(requests) * max(effort.repeats, -(-samples_needed(HIGHEST_PERCENT) // len(requests)))
-        arrivals_ns = poisson_arrivals_ns(self.rate_per_s, most)
-        rounds = time_rounds(run, requests, effort, threads, baseline_ns, lambda: _Pauses(arrivals_ns))
+        arrivals_ns = poisson_arrivals_ns(self.rate_per_s, ATTEMPTS * most)
+        rounds = time_rounds(run, requests, effort, threads, baseline_ns, _Pauses(arrivals_ns))
         service_ns = rounds.mean_wall_ns
         utilisation = self.rate_per_s * service_ns / 1e9
         if utilisation > MOST_UTILISATION:

@@ -58,6 +58,15 @@ def percentile(samples: np.ndarray, percent: float) -> float | None:
     return float(np.percentile(samples, percent)) if np.size(samples) >= samples_needed(percent) else None
 
 
-def most_noise(percent: float) -> float:
-    """Noise of a machine (see `Timing.noise`) above which a percentile tells of the machine and not of what ran."""
-    return min((most for above, most in MOST_NOISE.items() if percent >= above), default=np.inf)
+def why_withheld(count: int, noise: float, percent: float) -> str | None:
+    """Why so many samples from so noisy a machine do not tell a percentile; None where they do.
+
+    Args:
+        count: Number of samples.
+        noise: As in `Timing`.
+        percent: Which percentile.
+    """
+    if count < samples_needed(percent):
+        return f"it needs {samples_needed(percent)} samples and there are {count}"
+    most = min((most for lowest, most in MOST_NOISE.items() if percent >= lowest), default=np.inf)
+    return f"the machine was too noisy (noise {noise:.2f}, at most {most:g})" if noise > most else None

@@ -25,7 +25,7 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
 from gnncompose.composition.tree import Composition, Node
-from gnncompose.errors import CatalogError, EvaluationError, GnncomposeError
+from gnncompose.errors import ArtifactError, EvaluationError, GnncomposeError
 from gnncompose.execution.forking import ForkServer, forget_when_forked, fork_server
 from gnncompose.execution.runner import Answer, Arguments, Workspace
 from gnncompose.execution.wire import LARGEST_ANSWER_BYTES, ClosedError, WireError, decode_answer, fits, receive, send
@@ -242,7 +242,7 @@ class _Worker:
             case {"memory": True}:
                 raise _Ended(subject, out_of_memory=True)
             case {"failure": str(failure), "catalog": bool(is_catalog)}:
-                raise (CatalogError if is_catalog else EvaluationError)(failure)
+                raise (ArtifactError if is_catalog else EvaluationError)(failure)
         raise _Ended(subject, "sent an answer of another kind")
 
     def pin(self, cores: Sequence[int]) -> None:

@@ -1,21 +1,17 @@
 """The real evaluator on the digits bundle, its store, the memory probe, and profiles."""
 
-import multiprocessing
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sql
 import yaml
 
 from gnncompose.catalog.profile import profile_catalog
 from gnncompose.composition.tree import Composition, make_node
 from gnncompose.errors import EvaluationError
 from gnncompose.evaluation.cost import Prices, load_prices
-from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.onnx import OnnxEvaluator
-from gnncompose.evaluation.store import EVALUATIONS, EvaluationStore
 from gnncompose.execution.memory import peak_memory_bytes
 from gnncompose.execution.plan import Plan
 from gnncompose.execution.sessions import SessionPool
@@ -53,6 +49,31 @@ def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
         assert not found.cached
 
 
+@pytest.mark.parametrize(("load", "shape"), [("offline:16", (4, 2)), ("server:50", (12, 1))])
+def test_evaluator__measures_under_the_load_of_its_world(task: Task, load: str, shape: tuple[int, int]) -> None:
+    world = World(load=load)
+    ours = OnnxEvaluator(task, world, load_prices(), rows=6, repeats=2, seconds=0.0, measure_memory=False)
+    found = ours.evaluate(task.space.start)
+    assert found.world == world
+    assert found.measurement is not None
+    assert found.measurement.samples_ms.shape == shape
+    assert found.throughput_per_s == found.measurement.throughput_per_s > 0
+
+
+def test_evaluator__load_that_cannot_be_sustained_fails_with_a_reason(task: Task) -> None:
+    ours = OnnxEvaluator(task, World(load="server:90000000"), load_prices(), rows=6, seconds=0.0, measure_memory=False)
+    with pytest.raises(EvaluationError, match="give a rate of at most"):
+        ours.evaluate(task.space.start)
+
+
+def test_evaluator__stores_an_evaluation_under_its_load(task: Task, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/evaluations.db"
+    settings = {"rows": 6, "repeats": 2, "seconds": 0.0, "store": url, "measure_memory": False}
+    for load in ("single_stream", "offline:4", "offline:8"):
+        ours = OnnxEvaluator(task, World(load=load), load_prices(), **settings)
+        assert [ours.evaluate(task.space.start).cached for _ in range(2)] == [False, True]
+
+
 def test_evaluator__test_split_is_scored_on_its_own_rows(task: Task) -> None:
     ours = evaluator(task, measure_memory=False)
     validation, test = (ours.evaluate(task.space.start, split) for split in ("validation", "test"))
@@ -83,46 +104,6 @@ def test_evaluator__second_one_reads_the_store_at_its_own_prices(task: Task, tmp
     np.testing.assert_array_equal(again.measurement.samples_ms, first.measurement.samples_ms)
     other = OnnxEvaluator(task, World(), load_prices(), rows=5, repeats=2, seconds=0.0, store=url, measure_memory=False)
     assert not other.evaluate(task.space.start).cached
-
-
-def some_evaluation(number: int, latency: float) -> Evaluation:
-    measurement = Measurement(np.full((3, 2), latency), latency, 1000.0, 1, 1, 0.02, 1.0)
-    figures = [0.5, 0.5, *[latency] * 5, 1000.0, latency, 0.0]
-    return Evaluation(f"{number:032d}", World(), "validation", *figures, 1, 1, "onnx", measurement=measurement)
-
-
-def write_evaluations(url: str, first: int, count: int, latency: float) -> None:
-    store = EvaluationStore(url)
-    for number in range(first, first + count):
-        store.put(some_evaluation(number, latency), "data", "single_stream", 1, "1")
-
-
-def test_store__processes_write_at_once_and_the_first_value_stays(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/evaluations.db"
-    context = multiprocessing.get_context("spawn")
-    jobs = [(url, 0, 150, 1.0), (url, 100, 150, 2.0)]
-    processes = [context.Process(target=write_evaluations, args=job) for job in jobs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    store = EvaluationStore(url)
-    assert len(store) == 250
-    write_evaluations(url, 0, 10, 9.0)
-    found = store.get(f"{3:032d}", "data", World(), "validation", "single_stream", 1, "1", load_prices())
-    assert found is not None
-    assert found.latency_ms_mean == 1.0
-    with store.engine.connect() as connection:
-        assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
-        assert connection.execute(sql.select(EVALUATIONS.c.hardware)).scalars().first()
-    store.close()
-
-
-def test_store__unusable_url_is_one_clear_line(tmp_path: Path) -> None:
-    for url in (f"sqlite:///{tmp_path}/none/such.db", "nonsense", "strange://x"):
-        with pytest.raises(EvaluationError, match="give a URL such as"):
-            EvaluationStore(url)
 
 
 def test_peak_memory__repeats_and_grows_with_the_artifact(task: Task) -> None:
