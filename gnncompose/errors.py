@@ -21,8 +21,10 @@ def one_line(text: str) -> str:
     Names in a stranger's files find their way into messages, and may hold line breaks, escape sequences of terminals,
     halves of surrogate pairs, or a gigabyte.
     """
-    shown = text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE // 2]} … {text[-LONGEST_MESSAGE // 2 :]}"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(shown.split()))
+    if len(text) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 class CatalogError(GnncomposeError):
@@ -43,6 +45,10 @@ class TaskError(GnncomposeError):
 
 class EvaluationError(GnncomposeError):
     """A composition could not be evaluated; the run may go on without it."""
+
+
+class SandboxError(GnncomposeError):
+    """No process can be started that artifacts may run in; no composition is to blame."""
 
 
 class StoreError(GnncomposeError):

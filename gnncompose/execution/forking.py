@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gnncompose
-from gnncompose.errors import EvaluationError
+from gnncompose.errors import SandboxError
 from gnncompose.execution.worker import Limits
 
 START_TIMEOUT_S = 60.0
@@ -73,7 +73,7 @@ class ForkServer:
         """A fresh worker: its process id and the connection to it.
 
         Raises:
-            EvaluationError: No process can be started.
+            SandboxError: No process can be started.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -104,7 +104,7 @@ class ForkServer:
                 self.close()
                 if "end" in request:  # it took its workers along
                     return {"code": -signal.SIGKILL}
-                raise EvaluationError(f"no sandbox can be started: {problem}") from None
+                raise SandboxError(f"no sandbox can be started ({problem}); free memory or processes") from None
             except BaseException:  # such as Ctrl-C: an answer to it must not be taken for the next request's
                 self.close()
                 raise

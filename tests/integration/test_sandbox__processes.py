@@ -14,7 +14,7 @@ import pytest
 
 import gnncompose
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.errors import EvaluationError
+from gnncompose.errors import EvaluationError, SandboxError
 from gnncompose.execution.forking import ForkServer, fork_server
 from gnncompose.execution.forkserver import WORKER_FD
 from gnncompose.execution.runner import Workspace
@@ -166,7 +166,7 @@ def eventually(holds, seconds: float = 20.0) -> bool:
 KILLED = """
 import os, sys, time
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.errors import EvaluationError
+from gnncompose.errors import EvaluationError, SandboxError
 from gnncompose.execution.forking import ForkServer, fork_server
 from gnncompose.execution.sandbox import LEAN, Sandbox
 from gnncompose.execution.worker import Limits
@@ -299,3 +299,9 @@ def test_sandbox__a_request_that_does_not_fit_into_a_worker_is_told(sandbox: San
         with pytest.raises(EvaluationError, match="count_bytes needs more memory than the 512 MiB"):
             sandbox.call(count_bytes, content)
     assert sandbox.call(count_bytes, content[:MIB]) == MIB
+
+
+def test_fork_server__that_cannot_start_is_no_composition_s_fault() -> None:
+    with pytest.raises(SandboxError, match="no sandbox can be started") as problem:
+        Sandbox(Catalog("none", ()), SHORT, modules=("there_is_no_such_module",)).call(worker_pid)
+    assert not isinstance(problem.value, EvaluationError)

@@ -7,7 +7,9 @@ import pytest
 from gnncompose.errors import LONGEST_MESSAGE, CatalogError, EvaluationError, GnncomposeError
 
 
-@pytest.mark.parametrize("text", ["two\nlines", "a\x1b[31mred", "half \ud800", "a\u2028b", "nul\0", "x" * 10**7, "tab\tb"])
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "a\x1b[31mred", "half \ud800", "a\u2028b", "nul\0", "x" * 10**7, "tab\tb"]
+)
 def test_error__is_one_printable_line(text: str) -> None:
     message = str(EvaluationError(text))
     assert message.isprintable()
