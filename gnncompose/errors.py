@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000
+
 
 class GnncomposeError(Exception):
     """Base of every error that is the user's to mend; commands print its message without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+    def __reduce__(self) -> tuple[type[GnncomposeError], tuple[str]]:
+        return type(self), (str(self),)
+
+
+def one_line(text: str) -> str:
+    """A text as one line of moderate length that a terminal prints as it stands.
+
+    Names in a stranger's files find their way into messages, and may hold line breaks, escape sequences of terminals,
+    halves of surrogate pairs, or a gigabyte.
+    """
+    if len(text) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 class CatalogError(GnncomposeError):
@@ -25,6 +45,10 @@ class TaskError(GnncomposeError):
 
 class EvaluationError(GnncomposeError):
     """A composition could not be evaluated; the run may go on without it."""
+
+
+class SandboxError(GnncomposeError):
+    """No process can be started that artifacts may run in; no composition is to blame."""
 
 
 class StoreError(GnncomposeError):

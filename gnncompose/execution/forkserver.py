@@ -16,7 +16,9 @@ import resource
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from gnncompose.execution.worker import Limits, serve
 
@@ -27,30 +29,35 @@ _PR_SET_PDEATHSIG = 1
 def run(control: socket.socket) -> None:
     """Answer requests until the other side ends; no worker outlives this process."""
     workers: set[int] = set()
-    while True:
-        message, received, _, _ = socket.recv_fds(control, 1 << 16, 1)
-        if not message:
-            break
-        request = json.loads(message)
-        if "limits" in request:
-            pid = _fork(received[0], Limits(**request["limits"]), control)
-            os.close(received[0])
-            workers.add(pid)
-            answer = {"pid": pid}
-        elif request["end"] in workers:
-            workers.remove(request["end"])
-            answer = {"code": _end(request["end"])}
-        else:  # a worker of a process before this one, which took it along
-            answer = {"code": -signal.SIGKILL}
-        control.sendall(json.dumps(answer).encode())
+    with contextlib.suppress(ConnectionError):  # the other side ended before it read an answer
+        while True:
+            message, received, _, _ = socket.recv_fds(control, 1 << 16, 1)
+            if not message:
+                break
+            control.sendall(json.dumps(_answer(json.loads(message), received, control, workers)).encode())
     for pid in workers:
-        _end(pid)
+        _end(pid, 0.0)
+
+
+def _answer(
+    request: dict[str, Any], received: list[int], control: socket.socket, workers: set[int]
+) -> dict[str, int | None]:
+    if "limits" in request:
+        pid = _fork(received[0], Limits(**request["limits"]), control)
+        os.close(received[0])
+        workers.add(pid)
+        return {"pid": pid}
+    if request["end"] in workers:
+        workers.remove(request["end"])
+        return {"code": _end(request["end"], request["patience_s"])}
+    return {"code": -signal.SIGKILL}  # a worker of a process before this one, which took it along
 
 
 def _fork(connection: int, limits: Limits, control: socket.socket) -> int:
     pid = os.fork()
     if pid:
         return pid
+    code = 1
     try:
         with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere `run` ends the workers
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -58,8 +65,9 @@ def _fork(connection: int, limits: Limits, control: socket.socket) -> int:
         control.close()
         _keep_only(connection)
         serve(socket.socket(fileno=WORKER_FD), limits)
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _keep_only(connection: int) -> None:
@@ -74,14 +82,27 @@ def _keep_only(connection: int) -> None:
     os.closerange(WORKER_FD + 1, min(highest, 1 << 16))
 
 
-def _end(pid: int) -> int:
-    """Kill a worker where it still lives; its exit code, or minus the signal that ended it."""
+def _end(pid: int, patience_s: float) -> int | None:
+    """Kill a worker where it still lives.
+
+    Args:
+        pid: Which one.
+        patience_s: How long it may take to end by itself before.
+
+    Returns:
+        Its exit code, or minus the signal that ended it; None where it had to be killed.
+    """
+    deadline = time.monotonic() + patience_s
     ended, status = os.waitpid(pid, os.WNOHANG)
-    if not ended:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.002)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+        return os.waitstatus_to_exitcode(status)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Runner(Protocol):
         Raises:
             EvaluationError: It failed, or took more than it may.
             CatalogError: An artifact that it needs is not usable.
+            SandboxError: It needs a process that cannot be started.
         """
         ...
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.errors import CatalogError
+from gnncompose.errors import CatalogError, one_line
 
 _LINE = re.compile(r"^(?P<sha256>[0-9a-f]{64})(?:  (?P<why>.*))?$")
 
@@ -66,7 +66,8 @@ def trust_catalog(catalog: Catalog, reason: str) -> int:
     """Trust every artifact that a catalog names, by its stated hash; how many were not trusted before."""
     known, today = read_trusted(), datetime.datetime.now(datetime.UTC).date().isoformat()
     new = {
-        operator.sha256: Trusted(operator.sha256, f"{catalog.name}/{operator.name}, {reason}, {today}")
+        # The name is a stranger's: a line break in it must not begin a line, which would be another hash.
+        operator.sha256: Trusted(operator.sha256, one_line(f"{catalog.name}/{operator.name}, {reason}, {today}"))
         for operator in catalog.operators
         if operator.sha256 is not None and operator.sha256 not in known
     }

@@ -11,25 +11,43 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
 LARGEST_ANSWER_BYTES = 4 << 30
+LARGEST_HEAD_BYTES = 16 << 20
+MOST_PARTS = 1 << 12
 _LENGTH = struct.Struct("<Q")
 _ARRAY, _BYTES, _TUPLE = "$array", "$bytes", "$tuple"
 
 
 class WireError(Exception):
-    """The other side ended, or sent what no message may hold."""
+    """The other side sent what no message may hold."""
 
 
-def send(connection: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
-    """Send a message of several parts."""
+class ClosedError(WireError):
+    """The other side ended."""
+
+
+def send(
+    connection: socket.socket, parts: Sequence[bytes | bytearray | memoryview], deadline: float | None = None
+) -> None:
+    """Send a message of several parts.
+
+    Args:
+        connection: Where to.
+        parts: Contents, byte by byte.
+        deadline: When to give up, by `time.monotonic`; None for never.
+
+    Raises:
+        TimeoutError: The deadline passed.
+    """
     head = b"".join(_LENGTH.pack(n) for n in (len(parts), *(len(part) for part in parts)))
-    connection.sendall(head)
-    for part in parts:
-        connection.sendall(part)
+    for content in (head, *parts):
+        _wait_until(connection, deadline)
+        connection.sendall(content)
 
 
 def receive(connection: socket.socket, deadline: float | None = None, limit: int | None = None) -> list[bytearray]:
@@ -38,18 +56,19 @@ def receive(connection: socket.socket, deadline: float | None = None, limit: int
     Args:
         connection: From where.
         deadline: When to give up, by `time.monotonic`; None for never.
-        limit: Most bytes that are accepted; None for any number.
+        limit: Most bytes that are accepted, the first part being short; None for any number.
 
     Raises:
         TimeoutError: The deadline passed.
-        WireError: The other side ended, or the message exceeds the limit.
+        ClosedError: The other side ended.
+        WireError: The message exceeds the limit.
     """
     (count,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size, deadline))
-    if limit is not None and count > 1 << 20:
-        raise WireError("sent a message of too many parts")
+    if limit is not None and count > MOST_PARTS:
+        raise WireError(f"sent a message of {count} parts")
     lengths = [_LENGTH.unpack(_exactly(connection, _LENGTH.size, deadline))[0] for _ in range(count)]
-    if limit is not None and sum(lengths) > limit:
-        raise WireError(f"sent {sum(lengths)} bytes, above {limit}")
+    if limit is not None and (sum(lengths) > limit or sum(lengths[:1]) > LARGEST_HEAD_BYTES):
+        raise WireError(f"sent {sum(lengths)} bytes, of which {sum(lengths[:1])} of text, which is too much")
     return [_exactly(connection, length, deadline) for length in lengths]
 
 
@@ -57,16 +76,24 @@ def _exactly(connection: socket.socket, count: int, deadline: float | None) -> b
     content = bytearray(count)
     view, got = memoryview(content), 0
     while got < count:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            connection.settimeout(left)
-        received = connection.recv_into(view[got:])
+        _wait_until(connection, deadline)
+        try:
+            received = connection.recv_into(view[got:])
+        except ConnectionError:
+            received = 0
         if not received:
-            raise WireError("ended")
+            raise ClosedError("closed its connection")
         got += received
     return content
+
+
+def _wait_until(connection: socket.socket, deadline: float | None) -> None:
+    """Let the next operation take until the deadline."""
+    if deadline is not None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
 
 
 def encode_answer(value: object) -> list[bytes | memoryview]:
@@ -130,3 +157,21 @@ def decode_answer(parts: Sequence[bytearray]) -> Any:  # noqa: ANN401 - the inve
         raise
     except Exception as problem:  # whatever is wrong with it, it is no answer
         raise WireError(f"sent no answer: {problem}") from None
+
+
+def fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type as an annotation states it
+    """Whether a decoded answer is what a function says that it returns; parts that are not plain data are not read."""
+    if hint is Any:
+        return True
+    origin, inner = get_origin(hint) or hint or NoneType, get_args(hint)
+    if origin is UnionType:
+        return any(fits(value, choice) for choice in inner)
+    if not isinstance(value, (int, float) if origin is float else origin):
+        return False
+    if isinstance(value, tuple):
+        return not inner or (len(inner) == len(value) and all(map(fits, value, inner)))
+    if isinstance(value, list):
+        return not inner or all(fits(entry, inner[0]) for entry in value)
+    if isinstance(value, dict):
+        return not inner or all(fits(entry, inner[1]) for entry in value.values())
+    return True

@@ -93,10 +93,13 @@ def serve(connection: socket.socket, limits: Limits) -> None:
             (content,) = receive(connection)
         except (WireError, OSError):
             return
+        except MemoryError as problem:
+            send(connection, encode_answer(_failure(problem)))
+            return  # where the next request begins cannot be told any more
         _allow_cpu(limits)
-        function, args = _Reader(content, workspace.splits).load()
-        del content
         try:
+            function, args = _Reader(content, workspace.splits).load()
+            del content
             parts = encode_answer({"value": function(workspace, *args)})
         except Exception as problem:
             parts = encode_answer(_failure(problem))

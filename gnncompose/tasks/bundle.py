@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from gnncompose.catalog.catalog import load_catalog, read_document
+from gnncompose.catalog.catalog import load_catalog, read_inside
 from gnncompose.catalog.operator import Operator, Port, PortType
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
@@ -68,7 +68,7 @@ def load_task(directory: Path) -> Task:
     directory = Path(directory)
     if not (directory / TASK_FILE).is_file():
         raise TaskError(f"{directory}: holds no {TASK_FILE}; build a task there with 'gnncompose task build'")
-    document = read_document(directory / TASK_FILE, _TaskFile, TaskError)
+    document = read_inside(directory, TASK_FILE, _TaskFile, TaskError)
     catalog = load_catalog(directory / CATALOG_FILE)
     for operator in catalog.operators:
         if operator.artifact is not None:
@@ -123,7 +123,7 @@ def check_bundle(directory: Path) -> BundleReport:
         for split in SPLITS:
             path = task.directory / "data" / condition / f"{split}.npz"
             if path.is_file() or split in required_splits(condition):
-                _check_split(task, f"data/{condition}/{split}.npz", read_split(path))
+                _check_split(task, f"data/{condition}/{split}.npz", read_split(task.directory, condition, split))
     return BundleReport(task, check_artifacts(task))
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.tree import Composition, make_node
 from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.execution.forking import fork_server
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.outputs import OutputCache, whole_split_output
 from gnncompose.execution.runner import LocalRunner, Workspace
-from gnncompose.execution.sandbox import FULL, Sandbox, _fork_server
+from gnncompose.execution.sandbox import FULL, Sandbox
 from gnncompose.execution.sessions import SessionPool
 from gnncompose.execution.trust import forget, read_trusted, trust_catalog, trust_file
 from gnncompose.execution.work import answers
@@ -142,7 +144,7 @@ def test_sandbox__opens_no_socket_and_inherits_nothing(sandbox: Sandbox) -> None
 
 def test_sandbox__starts_again_where_its_fork_server_died(sandbox: Sandbox) -> None:
     worker = sandbox.call(pid)
-    server = _fork_server((*FULL, __name__), os.getpid())
+    server = fork_server((*FULL, __name__), os.getpid())
     assert server._process is not None
     server._process.kill()
     server._process.wait()
@@ -185,3 +187,12 @@ def test_trust_file__damaged_line_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     trust_file().write_text("# a comment\n\nnonsense\n")
     with pytest.raises(CatalogError, match="line 3 does not start with a SHA-256"):
         read_trusted()
+
+
+def test_trust_file__the_name_of_a_catalog_adds_no_line(task: Task, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GNNCOMPOSE_TRUST", str(tmp_path / "trusted.txt"))
+    for separator in "\n\r\x0b\x0c\x1c\x85\u2028":
+        catalog = Catalog(f"a{separator}{'0' * 64}", task.catalog.operators)
+        trust_catalog(catalog, "for a test")
+        assert "0" * 64 not in read_trusted()
+        trust_file().unlink()

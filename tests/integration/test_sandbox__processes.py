@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -12,9 +14,11 @@ import pytest
 
 import gnncompose
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.errors import EvaluationError
+from gnncompose.errors import EvaluationError, SandboxError
+from gnncompose.execution.forking import ForkServer, fork_server
+from gnncompose.execution.forkserver import WORKER_FD
 from gnncompose.execution.runner import Workspace
-from gnncompose.execution.sandbox import LEAN, ForkServer, Sandbox, _fork_server
+from gnncompose.execution.sandbox import LEAN, Sandbox
 from gnncompose.execution.worker import Limits
 
 ROOT = Path(gnncompose.__file__).parent.parent
@@ -86,7 +90,7 @@ def test_fork_server__an_interrupted_request_leaves_no_answer_for_the_next() -> 
     first, connection = server.worker(SHORT)
     connection.close()
     assert Path(f"/proc/{first}").exists()
-    assert server.end(first) in (0, -signal.SIGKILL)
+    assert server.end(first, 5.0) == 0
     server.close()
 
 
@@ -97,7 +101,7 @@ def test_fork_server__a_worker_of_an_earlier_one_is_no_trouble() -> None:
     server._process.kill()
     server._process.wait()
     new, second_connection = server.worker(SHORT)
-    assert server.end(old) == -signal.SIGKILL
+    assert server.end(old) == -signal.SIGKILL  # it died with its server
     assert Path(f"/proc/{new}").exists()
     assert "Z" not in Path(f"/proc/{new}/stat").read_text().split()[2]
     first_connection.close()
@@ -162,15 +166,16 @@ def eventually(holds, seconds: float = 20.0) -> bool:
 KILLED = """
 import os, sys, time
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.errors import EvaluationError
-from gnncompose.execution.sandbox import LEAN, ForkServer, Sandbox, _fork_server
+from gnncompose.errors import EvaluationError, SandboxError
+from gnncompose.execution.forking import ForkServer, fork_server
+from gnncompose.execution.sandbox import LEAN, Sandbox
 from gnncompose.execution.worker import Limits
 import test_sandbox__processes as module
 sandbox = Sandbox(Catalog("none", ()), Limits(timeout_s=60), modules=(*LEAN, module.__name__))
 worker = sandbox.call(module.worker_pid)
 if os.environ["SIBLING"] and not os.fork():
     time.sleep(60)
-print(worker, _fork_server((*LEAN, module.__name__), os.getpid())._process.pid, flush=True)
+print(worker, fork_server((*LEAN, module.__name__), os.getpid())._process.pid, flush=True)
 sandbox.call(module.spin)
 """
 
@@ -202,7 +207,7 @@ def test_sandbox__leaves_no_process_and_no_file_open(sandbox: Sandbox) -> None:
         return len(os.listdir("/proc/self/fd")), len(children_of(server._process.pid))
 
     sandbox.call(worker_pid)
-    server = _fork_server((*LEAN, __name__), os.getpid())
+    server = fork_server((*LEAN, __name__), os.getpid())
     assert server._process is not None
     before = crowd()
     for _ in range(100):  # workers that crash, that are ended, and that nobody ends
@@ -217,3 +222,86 @@ def test_sandbox__leaves_no_process_and_no_file_open(sandbox: Sandbox) -> None:
 
 def crash(workspace: Workspace) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def answer_with(workspace: Workspace, content: bytes) -> None:
+    """Sends what is no answer, as a worker might that an artifact has taken over."""
+    connection = socket.socket(fileno=os.dup2(WORKER_FD, WORKER_FD))
+    connection.sendall(content)
+    time.sleep(30)
+
+
+def parts(*contents: bytes) -> bytes:
+    return b"".join(struct.pack("<Q", number) for number in (len(contents), *map(len, contents))) + b"".join(contents)
+
+
+NONSENSE = {
+    "no JSON": parts(b"{"),
+    "no mapping": parts(b"[1]"),
+    "no value": parts(b"{}"),
+    "of another kind": parts(b'{"value": "text"}'),
+    "nested": parts(b"[" * 200_000),
+    "a large number": parts(b'{"value": ' + b"9" * 10_000 + b"}"),
+    "objects": parts(b'{"value": {"$array": 1, "dtype": "|O", "shape": [1]}}', b"12345678"),
+    "records": parts(b'{"value": {"$array": 1, "dtype": "i4,i4", "shape": [1]}}', b"12345678"),
+    "too few bytes": parts(b'{"value": {"$array": 1, "dtype": "<f4", "shape": [100]}}', b"1234"),
+    "no such part": parts(b'{"value": {"$bytes": 7}}'),
+    "many parts": struct.pack("<Q", 1 << 40),
+    "a long part": struct.pack("<QQ", 1, 1 << 60),
+    "a long head": struct.pack("<QQ", 1, 1 << 31),
+    "failures": parts(b'{"failure": {"a": [1]}, "memory": [], "catalog": 7}'),
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_sandbox__an_answer_that_is_none_ends_one_call(kind: str, sandbox: Sandbox) -> None:
+    with pytest.raises(EvaluationError) as problem:
+        sandbox.call(answer_with, NONSENSE[kind])
+    assert "memory" not in str(problem.value)  # it is this process that killed the worker
+    assert len(str(problem.value)) < 500
+    assert sandbox.call(echo, 3, 0.0) == 3
+
+
+def die_of(workspace: Workspace, number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def test_sandbox__every_signal_is_told(sandbox: Sandbox) -> None:
+    with pytest.raises(EvaluationError, match=r"die_of crashed \(SIGABRT\)"):
+        sandbox.call(die_of, signal.SIGABRT)
+    with pytest.raises(EvaluationError, match=r"die_of crashed \(signal 40\)"):
+        sandbox.call(die_of, 40)
+    with pytest.raises(EvaluationError, match=r"kill_itself was killed by the system.*\(SIGKILL\)"):
+        sandbox.call(kill_itself)
+
+
+def kill_itself(workspace: Workspace) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(workspace: Workspace) -> None:
+    os._exit(3)
+
+
+def test_sandbox__a_worker_that_leaves_is_told(sandbox: Sandbox) -> None:
+    with pytest.raises(EvaluationError, match="leave ended its process with code 3"):
+        sandbox.call(leave)
+
+
+def count_bytes(workspace: Workspace, content: bytes) -> int:
+    return len(content)
+
+
+def test_sandbox__a_request_that_does_not_fit_into_a_worker_is_told(sandbox: Sandbox) -> None:
+    content = bytes(SHORT.memory_bytes + MIB)
+    for _ in range(2):
+        with pytest.raises(EvaluationError, match="count_bytes needs more memory than the 512 MiB"):
+            sandbox.call(count_bytes, content)
+    assert sandbox.call(count_bytes, content[:MIB]) == MIB
+
+
+def test_fork_server__that_cannot_start_is_no_composition_s_fault() -> None:
+    with pytest.raises(SandboxError, match="no sandbox can be started") as problem:
+        Sandbox(Catalog("none", ()), SHORT, modules=("there_is_no_such_module",)).call(worker_pid)
+    assert not isinstance(problem.value, EvaluationError)
