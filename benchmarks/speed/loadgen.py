@@ -169,6 +169,7 @@ def repetition(run: Run, ours: Ours, loadgen: LoadGen, rate_per_s: float, seed: 
     )
     queries = int(figure(single, r"Processed at least 64 queries \((\d+)\)"))
     return {
+        "single_stream_p50": np.percentile(samples, 50) / figure(single, r"\n50.00 percentile latency \(ns\) +: (\d+)"),
         "single_stream_p90": np.percentile(samples, 90) / figure(single, r"\n90.00 percentile latency \(ns\) +: (\d+)"),
         "single_stream_p90_estimate": (early_stopping_estimate(samples, 90) or np.nan)
         / figure(single, r"Early stopping 90.0th percentile estimate: (\d+)"),
