@@ -28,17 +28,22 @@ def postgres_programs() -> Path | None:
 
 
 class PostgresServer:
-    """A server with an empty database; use it in a `with` statement.
+    """A server with an empty database; use it in a `with` statement."""
 
-    Attributes:
-        url: Of its database, with user and password.
-    """
+    def __init__(self, durable: bool = True) -> None:
+        """Find its programs; nothing is started yet.
 
-    def __init__(self) -> None:
+        Args:
+            durable: Whether a commit waits for the disk, as by default. Without, only a power cut would lose it.
+
+        Raises:
+            FileNotFoundError: PostgreSQL is not installed.
+        """
         programs = postgres_programs()
         if programs is None:
             raise FileNotFoundError("PostgreSQL is not installed: apt-get install postgresql")
         self._programs = programs
+        self._durable = durable
         self._process: subprocess.Popen | None = None
         # Not in pytest's folders: those are closed to the server's account.
         self._folder = Path(tempfile.mkdtemp(prefix="gnncompose-postgres-"))
@@ -63,6 +68,7 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
+        """Of its database, with user and password."""
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self._port}/{DATABASE}"
 
     def new_database(self) -> str:
@@ -105,8 +111,9 @@ class PostgresServer:
         if self._account is not None:
             shutil.chown(secret, self._account)
         command = [self._programs / "initdb", "-D", "data", "-U", USER, "--pwfile", secret]
+        quick = [] if self._durable else ["--no-sync"]
         done = subprocess.run(
-            [*map(str, command), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"],
+            [*map(str, command), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", *quick],
             cwd=self._folder,
             user=self._account,
             group=self._account,
@@ -123,7 +130,7 @@ class PostgresServer:
         command = [self._programs / "postgres", "-D", "data", "-h", "127.0.0.1", "-p", port, "-k", self._folder]
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [*map(str, command)],
+                [*map(str, command), *([] if self._durable else ["-c", "fsync=off"])],
                 cwd=self._folder,
                 user=self._account,
                 group=self._account,

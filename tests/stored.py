@@ -1,11 +1,12 @@
-"""Evaluations to fill a store with; made up, but of the form that a measurement gives."""
+"""Evaluations to fill a store with, made up but of the form that a measurement gives, and processes that write them."""
 
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
 
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
-from gnncompose.evaluation.store import Key
+from gnncompose.evaluation.store import EvaluationStore, Key
 from gnncompose.tasks.task import World
 
 
@@ -46,3 +47,27 @@ def evaluation(number: int = 0, latency_ms: float = 0.25, **changes) -> Evaluati
         measurement=measurement,
     )
     return replace(found, **changes)
+
+
+def in_processes(target, jobs: list[tuple]) -> list[int | None]:
+    """Exit codes of processes that run side by side, one per job."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(len(jobs))
+    processes = [context.Process(target=target, args=(barrier, *job)) for job in jobs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def open_store(barrier, url: str) -> None:
+    barrier.wait()
+    EvaluationStore(url).close()
+
+
+def write_evaluations(barrier, url: str, first: int, count: int, latency_ms: float) -> None:
+    barrier.wait()
+    with EvaluationStore(url) as store:
+        for number in range(first, first + count):
+            store.put(key(number), evaluation(number, latency_ms))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from gnncompose.errors import CatalogError, GnncomposeError
 
 
 @contextmanager
-def open_inside(folder: Path, path: str, error: type[GnncomposeError] = CatalogError) -> Iterator[BinaryIO]:
+def open_inside(folder: Path, path: str, error: type[GnncomposeError] = CatalogError) -> Generator[BinaryIO]:
     """A file inside a folder, opened to be read.
 
     Every part of the path is opened without following links, so what is read lies inside the folder even while

@@ -180,14 +180,14 @@ class OnnxEvaluator:
         started = time.perf_counter()
         try:
             found = self._run(composition, split)
+            if self._store is not None:
+                found = replace(found, wall_s=time.perf_counter() - started)
+                self._store.put(self._key(composition, split), found)
         except (EvaluationError, CatalogError) as problem:
             if self._store is not None and _is_lasting(problem):
-                wall_s = time.perf_counter() - started
-                self._store.put_failure(self._key(composition, split), str(problem), evaluator=self.name, wall_s=wall_s)
+                wall_s, key = time.perf_counter() - started, self._key(composition, split)
+                self._store.put_failure(key, str(problem), evaluator=self.name, wall_s=wall_s)
             raise
-        if self._store is not None:
-            found = replace(found, wall_s=time.perf_counter() - started)
-            self._store.put(self._key(composition, split), found)
         return found
 
     def _key(self, composition: Composition, split: str) -> Key:

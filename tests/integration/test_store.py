@@ -1,61 +1,31 @@
 """The evaluation store on SQLite and on a real PostgreSQL server."""
 
 import datetime
-import functools
+import json
 import math
-import multiprocessing
 import sqlite3
+import subprocess
 import sys
 import threading
-import zlib
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sql
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from postgres import PostgresServer, postgres_programs
 from sqlalchemy.exc import IntegrityError
-from stored import evaluation, key
+from stored import evaluation, in_processes, key, write_evaluations
 
 from gnncompose.errors import EvaluationError, StoreError
 from gnncompose.evaluation.cost import Prices, load_prices
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.store import EvaluationStore, Key, database
-from gnncompose.evaluation.store.schema import EVALUATIONS, HEAD, VERSION_TABLE
+from gnncompose.evaluation.store.schema import EVALUATIONS
 from gnncompose.tasks.task import World
 
 PRICES = load_prices()
-# As the first release made it; SQLite has other words for two types.
-FIRST_TABLE = """CREATE TABLE evaluations (
-    composition_id VARCHAR(64) NOT NULL, data_sha256 VARCHAR(64) NOT NULL, resource VARCHAR(64) NOT NULL,
-    scenario VARCHAR(64) NOT NULL, batch INTEGER NOT NULL, protocol VARCHAR(128) NOT NULL,
-    metric DOUBLE PRECISION NOT NULL, score DOUBLE PRECISION NOT NULL, latency_ms_mean DOUBLE PRECISION NOT NULL,
-    latency_ms_p50 DOUBLE PRECISION NOT NULL, latency_ms_p95 DOUBLE PRECISION NOT NULL,
-    latency_ms_p99 DOUBLE PRECISION NOT NULL, samples BYTEA NOT NULL, repeats INTEGER NOT NULL,
-    cpu_ms DOUBLE PRECISION NOT NULL, peak_memory_bytes BIGINT NOT NULL, artifact_bytes BIGINT NOT NULL,
-    reference_ms DOUBLE PRECISION NOT NULL, evaluator VARCHAR(64) NOT NULL, hardware TEXT NOT NULL,
-    measured_at VARCHAR(32) NOT NULL,
-    PRIMARY KEY (composition_id, data_sha256, resource, scenario, batch, protocol))"""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    if postgres_programs() is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    with PostgresServer() as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a store may be made; a database of its own for each test."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/evaluations.db"
-    return request.getfixturevalue("server").new_database()
+STRESS = Path(__file__).parents[2] / "benchmarks" / "store.py"
 
 
 def read(store: EvaluationStore, wanted: Key, prices: Prices = PRICES) -> Evaluation | None:
@@ -71,18 +41,6 @@ def latency_of(store: EvaluationStore, wanted: Key) -> float:
 def rows(store: EvaluationStore) -> list[dict]:
     with store.engine.connect() as connection:
         return [dict(row) for row in connection.execute(sql.select(EVALUATIONS)).mappings()]
-
-
-def in_processes(target, jobs: list[tuple]) -> list[int | None]:
-    """Exit codes of processes that run side by side, one per job."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(len(jobs))
-    processes = [context.Process(target=target, args=(barrier, *job)) for job in jobs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
 
 
 # Reading and writing
@@ -230,145 +188,7 @@ def test_store__database_refuses_half_an_evaluation(url: str, change: dict) -> N
             connection.execute(EVALUATIONS.insert(), row | {"composition_id": "1"} | change)
 
 
-# Opening and migrating
-
-
-def make_first_store(url: str) -> None:
-    """A store as the first release left it, with 20 rows."""
-    engine = database.make_engine(url)
-    samples = zlib.compress(np.array([[1.0, 2.0], [3.0, 4.0]], dtype="<f8").tobytes())
-    with engine.begin() as connection:
-        words = {"DOUBLE PRECISION": "DOUBLE", "BYTEA": "BLOB"} if engine.dialect.name == "sqlite" else {}
-        connection.exec_driver_sql(functools.reduce(lambda text, word: text.replace(*word), words.items(), FIRST_TABLE))
-        columns = "metric score latency_ms_mean latency_ms_p50 latency_ms_p95 latency_ms_p99 cpu_ms reference_ms"
-        table = sql.table(
-            "evaluations",
-            *map(sql.column, columns.split()),
-            *map(sql.column, ("composition_id", "data_sha256", "resource", "scenario", "batch", "protocol")),
-            *map(sql.column, ("samples", "repeats", "peak_memory_bytes", "artifact_bytes")),
-            *map(sql.column, ("evaluator", "hardware", "measured_at")),
-        )
-        for number in range(20):
-            row = dict.fromkeys(columns.split(), 0.5) | {
-                "latency_ms_mean": 2.5,
-                "composition_id": f"{number:032d}",
-                "data_sha256": "data",
-                "resource": "cpu-1",
-                "scenario": "single_stream",
-                "batch": 1,
-                "protocol": "1 accuracy 2x2",
-                "samples": samples,
-                "repeats": 2,
-                "peak_memory_bytes": 5_000_000_000,
-                "artifact_bytes": 7,
-                "evaluator": "onnx",
-                "hardware": "cpu: some",
-                "measured_at": "2025-01-02T03:04:05+00:00",
-            }
-            connection.execute(table.insert(), row)
-    engine.dispose()
-
-
-def open_store(barrier, url: str) -> None:
-    barrier.wait()
-    EvaluationStore(url).close()
-
-
-def assert_newest(store: EvaluationStore) -> None:
-    with store.engine.connect() as connection:
-        assert database.revision(connection) == HEAD
-        settings = {"version_table": VERSION_TABLE, "compare_type": True}
-        assert compare_metadata(MigrationContext.configure(connection, opts=settings), EVALUATIONS.metadata) == []
-
-
-def test_store__new_one_has_the_newest_table(url: str) -> None:
-    with EvaluationStore(url) as store:
-        assert_newest(store)
-        if store.engine.dialect.name == "sqlite":
-            with store.engine.connect() as connection:
-                assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
-
-
-def test_store__migrates_the_first_release_s_with_its_rows(url: str) -> None:
-    make_first_store(url)
-    with EvaluationStore(url) as store:
-        assert_newest(store)
-        assert len(store) == 20
-        found = read(store, key(7, protocol="1 accuracy 2x2"))
-        store.put(key(7, protocol="1 accuracy 2x2"), evaluation(7))
-        store.put(key(7), evaluation(7))
-        store.put_failure(key(8), "crash", evaluator="onnx", wall_s=1.0)
-        assert len(store) == 22
-    assert found is not None
-    assert (found.latency_ms_mean, found.latency_ms_p50, found.latency_ms_p95) == (2.5, 0.5, 0.5)
-    assert found.latency_ms_p90 is None
-    assert found.throughput_per_s == 400
-    assert found.peak_memory_bytes == 5_000_000_000
-    assert found.measurement is not None
-    assert found.measurement.samples_ms.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    assert math.isnan(found.measurement.noise)
-
-
-@pytest.mark.parametrize("old", [False, True])
-def test_store__many_processes_open_it_at_once(url: str, old: bool) -> None:
-    if old:
-        make_first_store(url)
-    assert in_processes(open_store, [(url,)] * 6) == [0] * 6
-    with EvaluationStore(url) as store:
-        assert_newest(store)
-        assert len(store) == (20 if old else 0)
-
-
-def test_store__refuses_a_newer_one_and_another_program_s_table(url: str) -> None:
-    with EvaluationStore(url) as store, store.engine.begin() as connection:
-        connection.execute(sql.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(StoreError, match="revision 9999, written by a newer gnncompose"):
-        EvaluationStore(url)
-    engine = database.make_engine(url)
-    with engine.begin() as connection:
-        for table in (VERSION_TABLE, "evaluations"):
-            connection.exec_driver_sql(f"DROP TABLE {table}")
-        connection.exec_driver_sql("CREATE TABLE evaluations (mark INTEGER)")
-    engine.dispose()
-    with pytest.raises(StoreError, match="not gnncompose's"):
-        EvaluationStore(url)
-
-
-def test_store__opens_no_missing_one_unless_told_to_make_it(tmp_path: Path) -> None:
-    path = tmp_path / "none.db"
-    with pytest.raises(StoreError, match="there is no evaluation store at"):
-        EvaluationStore(f"sqlite:///{path}", create=False)
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("url", ["sqlite:///FOLDER/none/such.db", "nonsense", "strange://x", "mysql://x", "oracle://"])
-def test_store__unusable_url_is_one_clear_line(tmp_path: Path, url: str) -> None:
-    with pytest.raises(StoreError, match="give a URL such as") as caught:
-        EvaluationStore(url.replace("FOLDER", str(tmp_path)))
-    assert "\n" not in str(caught.value)
-
-
-def test_store__unreachable_server_is_one_clear_line_without_the_password() -> None:
-    with pytest.raises(StoreError, match="give a URL such as") as caught:
-        EvaluationStore("postgresql://user:secret@127.0.0.1:1/database")
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_store__missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r"pip install 'gnncompose\[postgres\]'"):
-        EvaluationStore("postgresql://user:secret@127.0.0.1:1/database")
-
-
 # Trouble
-
-
-def write_evaluations(barrier, url: str, first: int, count: int, latency_ms: float) -> None:
-    barrier.wait()
-    with EvaluationStore(url) as store:
-        for number in range(first, first + count):
-            store.put(key(number), evaluation(number, latency_ms))
 
 
 def test_store__processes_write_at_once_and_lose_nothing(url: str) -> None:
@@ -399,7 +219,8 @@ def test_store__writes_again_while_another_holds_the_file(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_store__goes_on_after_the_server_restarted(server: PostgresServer) -> None:
+def test_store__goes_on_after_the_server_restarted(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "RETRY_AFTER_S", (0.2,) * 500)  # a busy machine is slow to start a server
     with EvaluationStore(server.new_database()) as store:
         store.put(key(0), evaluation(0))
         server.stop()
@@ -411,3 +232,21 @@ def test_store__goes_on_after_the_server_restarted(server: PostgresServer) -> No
         server.start()
         assert read(store, key(0)) is not None
         assert len(store) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place", [["--url", "sqlite"], ["--postgres", "--without-fsync"]], ids=["sqlite", "postgresql"]
+)
+def test_store__writers_killed_while_they_write_lose_and_double_nothing(place: list[str]) -> None:
+    if "--postgres" in place and postgres_programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    size = ["--processes", "4", "--writes", "100", "--samples", "2000", "--kill-every", "0.2"]
+    done = subprocess.run(
+        [sys.executable, str(STRESS), *place.split(), *size], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills_during_a_write"] > 0
+    assert found["rows"] == found["keys"] == 400
+    assert [found[name] for name in ("lost", "double", "mixed", "overwritten", "stray", "damaged")] == [0] * 6

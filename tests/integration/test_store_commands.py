@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from postgres import PostgresServer, postgres_programs
+from postgres import PostgresServer
 from stored import evaluation, key
 
 from gnncompose.evaluation.store import EvaluationStore
@@ -131,16 +131,14 @@ def test_store_commands__make_no_store(tmp_path: Path, command: list[str], form:
 
 
 @pytest.mark.slow
-def test_store_commands__work_on_postgresql(tmp_path: Path) -> None:
-    if postgres_programs() is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    with PostgresServer() as server:
-        assert_refused(run("stats", server.url), "there is no evaluation store at")
-        fill(server.url)
-        found = answer("stats", server.url)
-        assert found["total"] == {"evaluations": 4, "failures": 3}
-        assert found["reasons"] == {"hung": 2, "crashed": 1}
-        assert found["bytes"] > 0
-        file = tmp_path / "rows.parquet"
-        assert answer("export", server.url, "-o", file, "--samples")["rows"] == len(rows_of(file)) == 7
-        assert answer("prune", server.url, "--failed") == {"rows": 7, "pruned": 3, "dry_run": False}
+def test_store_commands__work_on_postgresql(server: PostgresServer, tmp_path: Path) -> None:
+    url = server.new_database()
+    assert_refused(run("stats", url), "there is no evaluation store at")
+    fill(url)
+    found = answer("stats", url)
+    assert found["total"] == {"evaluations": 4, "failures": 3}
+    assert found["reasons"] == {"hung": 2, "crashed": 1}
+    assert found["bytes"] > 0
+    file = tmp_path / "rows.parquet"
+    assert answer("export", url, "-o", file, "--samples")["rows"] == len(rows_of(file)) == 7
+    assert answer("prune", url, "--failed") == {"rows": 7, "pruned": 3, "dry_run": False}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 10
 CONNECT_TIMEOUT_S = 10
 RETRY_AFTER_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL = 5, 6, 15  # https://sqlite.org/rescode.html
@@ -75,7 +75,7 @@ def unopened(url: str, reason: str) -> StoreError:
     """The error of a store that does not open."""
     return StoreError(
         f"the evaluation store {shown(url)} does not open: {reason}; give a URL such as sqlite:///evaluations.db in "
-        f"a folder that exists, or postgresql://user:password@host/database"
+        f"a folder that exists, or postgresql://user@host/database"
     )
 
 
@@ -119,7 +119,7 @@ def migrate(engine: sql.Engine) -> None:
 
 
 def persist(work: Callable[[], Answer], *, connecting: bool = False) -> Answer:
-    """Do work on a database, again after a pause where it is busy, lost a race, or went away: in all 9 times in 13 s.
+    """Do work on a database, again after a pause where it is busy, lost a race, or went away: 9 times in 13 s.
 
     The work must be one transaction that may be repeated, since a connection may break after the commit.
 

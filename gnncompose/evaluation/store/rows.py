@@ -84,7 +84,8 @@ def row_evaluation(row: sql.RowMapping, world: World, split: str, prices: Prices
         reference_ms=row["reference_ms"],
         noise=math.nan if row["noise"] is None else row["noise"],  # the first stores did not keep it
     )
-    cost = prices.usd_per_million(row["resource"], row["cpu_ms"], row["peak_memory_bytes"], row["latency_ms_mean"])
+    occupied_ms = 1000 / row["throughput_per_s"]
+    cost = prices.usd_per_million(row["resource"], row["cpu_ms"], row["peak_memory_bytes"], occupied_ms)
     return Evaluation(
         composition_id=row["composition_id"],
         world=world,

@@ -50,7 +50,7 @@ class EvaluationStore:
         """Open a store, and bring an older one to the newest revision with all its rows.
 
         Args:
-            url: As SQLAlchemy writes it: `sqlite:///evaluations.db` or `postgresql://user:password@host/database`.
+            url: As SQLAlchemy writes it: `sqlite:///evaluations.db` or `postgresql://user@host/database`.
             create: Whether to make one where there is none.
 
         Raises:
