@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Budget, Evaluation, Evaluator, Trial
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
+
+Candidate = tuple[float, Composition, Evaluation]
 
 
 def run_search(
@@ -56,16 +59,16 @@ def run_search(
             raise
         interrupted = True
     wall_s = time.perf_counter() - started
-    start, best = budget.trials[0], budget.best
+    found = _best_tested(_ranked(budget.trials), evaluator)
     summary = Summary(
-        start=_tested(start.composition, start.reward, start.evaluation, evaluator),
+        start=_best_tested(_ranked(budget.trials[:1]), evaluator),
         best_single=best_single(run, evaluator, reward_of, budget),
-        found=_tested(best.composition, best.reward, best.evaluation, evaluator),
+        found=found,
         trials=tuple(budget.trials),
         wall_s=wall_s,
         interrupted=interrupted,
         checkpoint=agent.checkpoint(),
-        model=_merged(best.composition, run),
+        model=_merged(found.composition, run),
     )
     for tracker in trackers:
         tracker.on_finish(summary)
@@ -81,24 +84,40 @@ def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], f
         GnncomposeError: No single model could be evaluated.
     """
     known = {trial.composition.id: trial for trial in budget.trials}
-    best: tuple[float, Composition, Evaluation] | None = None
+    singles: list[Candidate] = []
     for composition in run.task.space.single_models():
         try:
             trial = known.get(composition.id)
             evaluation = trial.evaluation if trial else evaluator.evaluate(composition)
         except EvaluationError:
             continue
-        if evaluation is not None and (best is None or reward(evaluation) > best[0]):
-            best = reward(evaluation), composition, evaluation
-    if best is None:
+        if evaluation is not None:
+            singles.append((reward(evaluation), composition, evaluation))
+    if not singles:
         raise GnncomposeError(f'task "{run.task.name}": no single model could be evaluated; run gnncompose task check')
-    value, composition, evaluation = best
-    return _tested(composition, value, evaluation, evaluator)
+    return _best_tested(sorted(singles, key=lambda single: -single[0]), evaluator)
 
 
-def _tested(composition: Composition, reward: float, validation: Evaluation | None, evaluator: Evaluator) -> Result:
-    assert validation is not None  # the start was evaluated, so the best was
-    return Result(composition, reward, validation, evaluator.evaluate(composition, "test"))
+def _ranked(trials: Sequence[Trial]) -> list[Candidate]:
+    """What was evaluated, the best first and the earliest of equals; what was measured goes before predictions."""
+    ranked = sorted(trials, key=lambda trial: trial.rank, reverse=True)
+    return [(trial.reward, trial.composition, trial.evaluation) for trial in ranked if trial.evaluation is not None]
+
+
+def _best_tested(candidates: Sequence[Candidate], evaluator: Evaluator) -> Result:
+    """The first that can be evaluated on test data, too: an artifact may fail on rows that no search has seen.
+
+    Raises:
+        GnncomposeError: None can.
+    """
+    failures: list[str] = []
+    for reward, composition, evaluation in candidates:
+        try:
+            return Result(composition, reward, evaluation, evaluator.evaluate(composition, "test"))
+        except EvaluationError as problem:
+            failures.append(f"{composition} could not be evaluated on test data: {problem}")
+            print(failures[-1], file=sys.stderr)
+    raise GnncomposeError(failures[0])
 
 
 def _merged(composition: Composition, run: Run) -> bytes | None:

@@ -241,6 +241,11 @@ def stored_elsewhere(outside: Path) -> Iterator[tuple[str, bytes]]:
     yield "external_before_the_beginning", _in_weights(backwards).SerializeToString()
 
 
+def names_of_cases() -> list[str]:
+    """Every case by its name."""
+    return [*CASES, *(name for name, _ in stored_elsewhere(Path("/"))), *PLACES]
+
+
 class Corpus:
     """A bundle whose catalog holds every case as a model, and a folder beside it that nobody may touch.
 
@@ -312,6 +317,11 @@ class Corpus:
             "inputs": [{"name": "image", "type": IMAGE}],
             "outputs": [{"name": "probs", "type": PROBS}],
         }
+
+    def add(self, name: str, content: bytes) -> None:
+        """Add a model to the cases."""
+        self._entries.append(self._entry(name, content))
+        self._before = snapshot(self.folder.parent)
 
     def bundle(self, *names: str) -> Path:
         """The folder, with a catalog of the sound operator, these, and an ensemble."""

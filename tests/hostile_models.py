@@ -119,6 +119,25 @@ def sized(
     return lambda: bombed([*nodes, node(kind, inputs, "bomb", **attributes)], [*more, *weights])
 
 
+def failing_on(row: np.ndarray, weight: np.ndarray) -> ModelProto:
+    """A classifier that divides by zero where a row is among its rows, and is sound elsewhere."""
+    nodes = [
+        node("MatMul", ["flat", "better"], "scores"),
+        node("Sub", ["flat", "row"], "difference"),
+        node("Abs", ["difference"], "distances"),
+        node("ReduceMax", ["distances", "second"], "distance", keepdims=0),
+        node("ReduceMin", ["distance"], "nearest", keepdims=0),
+        node("Greater", ["nearest", "close"], "far"),
+        node("Cast", ["far"], "divisor", to=TensorProto.INT64),
+        node("Div", ["one", "divisor"], "quotient"),
+        node("Cast", ["quotient"], "factor", to=TensorProto.FLOAT),
+        node("Mul", ["scores", "factor"], "trapped"),
+    ]
+    one = numpy_helper.from_array(np.int64(1), "one")
+    weights = [floats("better", weight), floats("row", row), floats("close", 1e-6), ints("second", 1), one]
+    return classifier(nodes, weights, "trapped")
+
+
 # Allocations
 
 

@@ -57,7 +57,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, ...]]:
     found = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
-        changed = 0 if path.is_dir() and not path.is_symlink() else status.st_mtime_ns
-        size = 0 if path.is_dir() else status.st_size
-        found[str(path.relative_to(folder))] = (status.st_mode, size, status.st_nlink, changed)
+        is_folder = path.is_dir() and not path.is_symlink()  # what is in it has lines of its own
+        more = () if is_folder else (status.st_size, status.st_nlink, status.st_mtime_ns)
+        found[str(path.relative_to(folder))] = (status.st_mode, *more)
     return found
