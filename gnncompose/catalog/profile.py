@@ -14,6 +14,7 @@ import onnx
 import yaml
 
 from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.graph import graph_features
 from gnncompose.catalog.operator import Operator, Profile
 from gnncompose.composition.chains import shortest_chains
 from gnncompose.composition.tree import Composition, Input, Node, make_node
@@ -29,6 +30,7 @@ from gnncompose.tasks.task import Task
 
 ROWS = 32
 REPEATS = 5
+SMALL_BATCH = 8
 BATCH = 64
 BATCH_REPEATS = 7
 
@@ -91,9 +93,11 @@ class _Profiler:
         single = measure(function, [[array[row : row + 1].copy() for array in arrays] for row in rows], REPEATS)
         batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
         together = measure(function, [batch], BATCH_REPEATS)
+        few = measure(function, [[array[:SMALL_BATCH].copy() for array in batch]], BATCH_REPEATS)
         content = read_artifact(operator, self.task.catalog)
         return Profile(
             latency_ms=_rounded(float(np.median(single.samples_ms, axis=1).mean())),
+            latency_ms_batch8=_rounded(float(np.median(few.samples_ms))),
             latency_ms_batch64=_rounded(float(np.median(together.samples_ms))),
             cpu_ms=_rounded(single.cpu_ms),
             peak_memory_bytes=self._peak_memory(node, arrays),
@@ -101,6 +105,7 @@ class _Profiler:
             weights=count_weights(onnx.load_model_from_string(content)),
             score=self._score(operator),
             row_deviation=_rounded(row_deviation(function, batch)),
+            graph=graph_features(content),
             hardware=self.hardware,
             measured_at=datetime.datetime.now(datetime.UTC).date().isoformat(),
         )
