@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gnncompose.evaluation.cost_model.encoder import Encoder
 from gnncompose.evaluation.cost_model.forest import Forest
-from gnncompose.evaluation.cost_model.gaussian import Prior, fit_kernel
+from gnncompose.evaluation.cost_model.gaussian import Features, Prior, fit_kernel
 
 CONFIDENCES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999], dtype=np.float32)
 LEAST = 1e-3
@@ -159,9 +159,11 @@ def _outcomes(
 
 
 @torch.no_grad()
-def node_features(net: AccuracyNet, forest: Forest, rows: np.ndarray) -> np.ndarray:
-    """float64[2, rows, dimension]: φ of a closed set of rows."""
-    return net.features(_embed(net, forest, rows)).double().numpy()
+def node_features(net: AccuracyNet, forest: Forest, rows: np.ndarray) -> tuple[Features, Features]:
+    """Features of a closed set of rows, for scores and for confidences."""
+    sketch = forest.sketches(rows)
+    scores, confidences = net.features(_embed(net, forest, rows)).double().numpy()
+    return Features(scores, sketch), Features(confidences, sketch)
 
 
 def fit_priors(
@@ -188,23 +190,24 @@ def fit_priors(
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal
         priors.append(Prior(mean, np.linalg.cholesky(shrunk + 1e-9 * np.eye(len(mean)))))
     worlds = _blind_worlds(net, blind, generator)
-    kernels = [fit_kernel(priors[0], [(features[0], targets[:, 0]) for features, targets in worlds])]
+    kernels = [fit_kernel(priors[0], [(features, targets[:, 0]) for features, _, targets in worlds])]
     middle = len(CONFIDENCES) // 2
-    shared = fit_kernel(priors[middle], [(features[1], targets[:, middle]) for features, targets in worlds])
+    shared = fit_kernel(priors[middle], [(features, targets[:, middle]) for _, features, targets in worlds])
     kernels += [shared] * len(CONFIDENCES)
     return tuple(prior.with_kernel(kernel) for prior, kernel in zip(priors, kernels, strict=True))
 
 
 def _blind_worlds(
     net: AccuracyNet, blind: Sequence[ScoredTask], generator: np.random.Generator, nodes: int = 150, worlds: int = 6
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[tuple[Features, Features, np.ndarray]]:
     """Features and targets of some blind nodes in some worlds."""
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    found: list[tuple[Features, Features, np.ndarray]] = []
     for task in blind:
         rows = np.unique(np.concatenate(task.closures))
-        features = node_features(net, task.forest, rows)
+        scores, confidences = node_features(net, task.forest, rows)
         for world in generator.permutation(task.targets.shape[1])[:worlds]:
             seen = np.flatnonzero(~np.isnan(task.targets[rows, world]).any(axis=1))
             picked = generator.permutation(seen)[:nodes]
-            found.append((features[:, picked], task.targets[rows[picked], world].astype(np.float64)))
+            targets = task.targets[rows[picked], world].astype(np.float64)
+            found.append((scores[picked], confidences[picked], targets))
     return found

@@ -1,9 +1,17 @@
-"""Compositions that share parts, as one forest of distinct nodes, ready to be embedded bottom-up."""
+"""Compositions that share parts, as one forest of distinct nodes, ready to be embedded bottom-up.
+
+Beside what the encoder reads, every node has a sketch of its structure that needs no training: random vectors stand
+for operators with their parameters, sums for bags of them, and products for what stands upon what (holographic
+reduced representations: Plate, IEEE Transactions on Neural Networks, 1995). Inner products of sketches count what
+two compositions share, so a catalog that no network has seen is still told apart.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +28,9 @@ from gnncompose.evaluation.cost_model.features import (
 
 USE_DIM = 6
 INPUT_ROW = 0
+SKETCH_LENGTH = 192
+SKETCHES = 3
+SKETCH_DIM = SKETCHES * SKETCH_LENGTH
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +63,7 @@ class Forest:
         self._depth: list[int] = [0]
         self._uses: list[list[int]] = [[]]
         self._ways: list[list[list[float]]] = [[]]
+        self._sketches: list[_Sketch] = [_Sketch.of_input()]
         self._whole: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -73,8 +85,15 @@ class Forest:
         self._x.append([*self._operators[identity], *parameter_features(node)])
         self._depth.append(node.depth)
         self._uses.append([self.rows[child.id] for child in node.inputs])
-        self._ways.append([_way(node, port) for port in range(len(node.inputs))])
+        ways = [_way(node, port) for port in range(len(node.inputs))]
+        self._ways.append(ways)
+        below = [self._sketches[row] for row in self._uses[-1]]
+        self._sketches.append(_Sketch.of_node(node, below, [way[0] for way in ways]))
         self._whole = None
+
+    def sketches(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """float64[rows, SKETCH_DIM]: sketches of unit length of the structure of some nodes."""
+        return np.stack([self._sketches[row].unit for row in rows])
 
     def levels(self, rows: Sequence[int] | np.ndarray, places: np.ndarray | None = None) -> list[Level]:
         """The nodes of some rows, shallowest first.
@@ -100,6 +119,52 @@ class Forest:
                 source, out = places[source], places[here]
             found.append(Level(*(torch.from_numpy(part) for part in (out, x[here], source, target, use))))
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Sketch:
+    """Vectors that add up what a node consists of.
+
+    Attributes:
+        bag: Which operators, each by its share of the paths to the input.
+        order: Which operator stands above which.
+        path: The whole paths to the input.
+        flow: All that the data go through, from the input up to each node.
+    """
+
+    bag: np.ndarray
+    order: np.ndarray
+    path: np.ndarray
+    flow: np.ndarray
+
+    @classmethod
+    def of_input(cls) -> _Sketch:
+        nothing = np.zeros(SKETCH_LENGTH)
+        return cls(nothing, nothing, np.ones(SKETCH_LENGTH), nothing)
+
+    @classmethod
+    def of_node(cls, node: Node, below: Sequence[_Sketch], weights: Sequence[float]) -> _Sketch:
+        one, two, three = _signs(node)
+        parts = [(sketch.bag, sketch.order, sketch.path, sketch.flow) for sketch in below]
+        bag, order, path, flow = (
+            sum(weight * part for weight, part in zip(weights, column, strict=True)) for column in zip(*parts, strict=True)
+        )
+        path = three * path
+        return cls(one + bag, order + two * bag, path, flow + path)
+
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """The three of them side by side, of unit length together."""
+        parts = [part / max(float(np.linalg.norm(part)), 1e-9) for part in (self.bag, self.order, self.flow)]
+        return np.concatenate(parts) / np.sqrt(SKETCHES)
+
+
+def _signs(node: Node) -> np.ndarray:
+    """Three random vectors of signs for an operator with its single parameters, the same everywhere and always."""
+    single = [(name, value) for name, value in node.parameters if not isinstance(value, tuple)]
+    digest = hashlib.sha256(f"{node.operator.identity}{single}".encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    return generator.choice((-1.0, 1.0), size=(SKETCHES, SKETCH_LENGTH))
 
 
 def _way(node: Node, port: int) -> list[float]:
