@@ -34,7 +34,7 @@ def search(config: DictConfig) -> None:
     run = Run(
         folder=Path(settings.output_dir),
         task=task,
-        world=World(config.condition, config.resource),
+        world=World(config.condition, config.resource, config.load),
         agent=settings.choices["agent"],
         seed=config.seed,
         budget=config.budget,

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000
+
 
 class GnncomposeError(Exception):
     """Base of every error that is the user's to mend; commands print its message without a traceback."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+    def __reduce__(self) -> tuple[type[GnncomposeError], tuple[str]]:
+        return type(self), (str(self),)
+
+
+def one_line(text: str) -> str:
+    """A text as one line of moderate length that a terminal prints as it stands.
+
+    Names in a stranger's files find their way into messages, and may hold line breaks, escape sequences of terminals,
+    halves of surrogate pairs, or a gigabyte.
+    """
+    if len(text) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
 
 class CatalogError(GnncomposeError):
     """A catalog, or an artifact that it names, is not usable."""
+
+
+class ArtifactError(CatalogError):
+    """What an artifact holds breaks a rule, or does not load; the file is the one that its entry names."""
 
 
 class CompositionError(GnncomposeError):
@@ -21,3 +45,11 @@ class TaskError(GnncomposeError):
 
 class EvaluationError(GnncomposeError):
     """A composition could not be evaluated; the run may go on without it."""
+
+
+class SandboxError(GnncomposeError):
+    """No process can be started that artifacts may run in; no composition is to blame."""
+
+
+class StoreError(GnncomposeError):
+    """The evaluation store cannot be opened, read or written; a run that was to use it cannot go on."""

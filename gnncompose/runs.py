@@ -103,9 +103,9 @@ def _tested(composition: Composition, reward: float, validation: Evaluation | No
 
 def _merged(composition: Composition, run: Run) -> bytes | None:
     """The composition as one ONNX file; None where a host operator keeps it from being merged."""
-    from gnncompose.execution.merge import merge
+    from gnncompose.execution.isolation import merged_file
 
     try:
-        return merge(composition, run.task.catalog).SerializeToString()
+        return merged_file(composition, run.task.catalog)
     except GnncomposeError:
         return None

@@ -7,8 +7,9 @@ on one claimed core, with the same session options. A ratio is the geometric mea
 of mean times, where a row's (or batch's) time is its median over the rounds; its spread comes from resampling
 rounds. The prefix cache replays the 500 compositions that five local searches visit, each with and without the
 cache in turn; its bound is node runs / distinct nodes. `evaluations_per_s_cold` are whole evaluations (score,
-latency, memory) by a new evaluator; `evaluations_per_s_cached` the same ones again, from the store. The last
-line is one JSON object.
+latency, memory) by a new evaluator; `evaluations_per_s_naive` the same by an evaluator made anew for each, which
+opens every session again and recomputes everything; `evaluations_per_s_cached` the same ones again, from the store.
+`scores_per_s` and `scores_per_s_naive` leave timing and memory out. The last line is one JSON object.
 """
 
 import argparse
@@ -29,14 +30,14 @@ from gnncompose.errors import CompositionError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.evaluation.onnx import OnnxEvaluator
-from gnncompose.execution.latency import claimed_cores, no_garbage_collection
+from gnncompose.execution.cores import claimed_cores, no_garbage_collection
 from gnncompose.execution.merge import merge
 from gnncompose.execution.outputs import OutputCache, whole_split_output
 from gnncompose.execution.plan import Plan
 from gnncompose.execution.sessions import SessionPool, session_options
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.shipped import load_shipped
-from gnncompose.tasks.task import Task, World
+from gnncompose.tasks.task import Split, Task, World
 
 COMPOSITIONS, CASCADES = 20, 5
 SHORTEST_US = 50
@@ -210,18 +211,38 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def naive_scores(composition: Composition, data: Split, task: Task) -> None:
+    """Answer a split as a first draft would: open every session anew, keep nothing."""
+    whole_split_output(composition, data, SessionPool(task.catalog), OutputCache(0))
+
+
 def throughput(task: Task, world: World, count: int) -> dict:
-    """Whole evaluations per second: first visits by a new evaluator, then the same from the store."""
-    compositions = visited_by_local_searches(task, world, count, 1)
+    """Evaluations per second, whole and scores only: first visits, a naive loop in turn with them, and the store."""
+    compositions, data = visited_by_local_searches(task, world, count, 1), task.split(world.condition, "validation")
+    seen: dict[str, list[float]] = {
+        name: [] for name in ("evaluations_per_s_cold", "evaluations_per_s_naive", "scores_per_s", "scores_per_s_naive")
+    }
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/evaluations.db"
-        evaluator = OnnxEvaluator(task, world, load_prices(), store=url)
-        cold = [seconds(partial(evaluator.evaluate, c)) for c in compositions]
-        again = OnnxEvaluator(task, world, load_prices(), store=url)
+        evaluator, again = (OnnxEvaluator(task, world, load_prices(), store=url) for _ in range(2))
+        sessions, cache = SessionPool(task.catalog), OutputCache()
+        evaluator.evaluate(task.space.start)  # starts the process that tells memory, which all share
+        for composition in compositions:
+            ways = (
+                partial(evaluator.evaluate, composition),
+                lambda c=composition: OnnxEvaluator(task, world, load_prices()).evaluate(c),
+                partial(whole_split_output, composition, data, sessions, cache),
+                partial(naive_scores, composition, data, task),
+            )
+            for times, way in zip(seen.values(), ways, strict=True):
+                times.append(seconds(way))
         cached = [seconds(partial(again.evaluate, c)) for c in compositions]
+    figures = {name: round(count / sum(times), 2) for name, times in seen.items()}
     return {
-        "evaluations_per_s_cold": round(count / sum(cold), 2),
+        **figures,
         "evaluations_per_s_cached": round(count / sum(cached), 1),
+        "cold_over_naive": round(sum(seen["evaluations_per_s_naive"]) / sum(seen["evaluations_per_s_cold"]), 3),
+        "scores_over_naive": round(sum(seen["scores_per_s_naive"]) / sum(seen["scores_per_s"]), 3),
     }
 
 

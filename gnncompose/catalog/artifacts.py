@@ -1,11 +1,12 @@
 """What an artifact may be: one ONNX file of known operator domains whose tensors are what its entry says.
 
-Nothing is run here; a stranger's file is only parsed.
+Nothing is run here, but a file is parsed: for a stranger's one this is called in the sandbox only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -14,7 +15,11 @@ from onnx import TensorProto
 from gnncompose.catalog.operator import Operator, Port
 from gnncompose.errors import CatalogError
 
+LARGEST_INITIALIZER_BYTES = 1 << 30
+DEEPEST_NESTING = 16
 ALLOWED_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+# Operators of allowed domains that read a file of their own choice.
+REFUSED_OPERATORS = ("EPContext",)
 _DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.DOUBLE: "float64",
@@ -45,6 +50,8 @@ def check_artifact(content: bytes, operator: Operator, where: str) -> None:
         onnx.checker.check_model(model)  # pyright: ignore[reportUnknownMemberType]
     except DecodeError:
         raise CatalogError(f"{where} is no ONNX model, or a cut-off one; export or fetch it again") from None
+    except RecursionError:
+        raise CatalogError(f"{where} nests too deep; flatten it and export it again") from None
     except (onnx.checker.ValidationError, ValueError) as problem:
         reason = next(iter(str(problem).splitlines()), "invalid")
         raise CatalogError(f"{where} is not a valid ONNX model ({reason}); export it again") from None
@@ -57,33 +64,61 @@ def check_artifact(content: bytes, operator: Operator, where: str) -> None:
 def _check_content(model: onnx.ModelProto, where: str) -> None:
     if model.functions:
         raise CatalogError(f"{where} defines functions of its own; inline them (onnx.inliner) and export again")
-    for graph in _graphs(model.graph):
+    if model.training_info:
+        raise CatalogError(f"{where} carries training graphs; export it for inference")
+    total = 0
+    for graph in _graphs(model.graph, where):
         for node in graph.node:
-            if node.domain not in ALLOWED_DOMAINS:
+            if node.domain not in ALLOWED_DOMAINS or node.op_type in REFUSED_OPERATORS:
                 raise CatalogError(
                     f'{where} uses {node.op_type} of domain "{node.domain}"; use operators of ai.onnx, ai.onnx.ml and '
-                    f"com.microsoft only"
+                    f"com.microsoft only, and none that reads files"
                 )
-        if any(t.data_location == TensorProto.EXTERNAL or t.external_data for t in _tensors(graph)):
-            raise CatalogError(f"{where} keeps weights in another file; save it as one file")
+        for tensor in _tensors(graph):
+            if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+                raise CatalogError(f"{where} keeps weights in another file; save it as one file")
+            total += _declared_bytes(tensor, tensor.dims)
+        total += sum(_declared_bytes(sparse.values, sparse.dims) for sparse in _sparse_tensors(graph))
+    if total > LARGEST_INITIALIZER_BYTES:
+        raise CatalogError(f"{where} declares {total} bytes of weights, above {LARGEST_INITIALIZER_BYTES}; shrink it")
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def _declared_bytes(tensor: onnx.TensorProto, dims: Sequence[int]) -> int:
+    """What a tensor of these dimensions takes in memory by its own words."""
+    try:
+        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, TypeError, ValueError):
+        size = 1
+    return max(size * math.prod(dims), len(tensor.raw_data))
+
+
+def _graphs(graph: onnx.GraphProto, where: str, depth: int = 0) -> Iterator[onnx.GraphProto]:
     """The graph and all graphs in its nodes' attributes."""
+    if depth > DEEPEST_NESTING:
+        raise CatalogError(f"{where} nests graphs more than {DEEPEST_NESTING} deep; flatten it and export it again")
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
+                yield from _graphs(inner, where, depth + 1)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph's own: weights, those in attributes, and the parts of sparse ones."""
     yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
             yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+    for sparse in _sparse_tensors(graph):
+        yield from (sparse.values, sparse.indices)
+
+
+def _sparse_tensors(graph: onnx.GraphProto) -> Iterator[onnx.SparseTensorProto]:
+    yield from graph.sparse_initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            held = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            yield from (*held, *attribute.sparse_tensors)
 
 
 def _check_ports(model: onnx.ModelProto, operator: Operator, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import reprlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,14 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gnncompose.catalog.folder import open_inside
 from gnncompose.catalog.operator import Operator
 from gnncompose.errors import CatalogError, GnncomposeError
 
+LARGEST_DOCUMENT_BYTES = 16 << 20
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlevel = 2
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -149,7 +155,7 @@ def load_catalog(path: Path) -> Catalog:
         CatalogError: The file is missing, is no YAML, or an entry breaks the format; the message names
             file, entry, field and mend.
     """
-    document = read_document(path, _CatalogFile, CatalogError)
+    document = read_inside(path.parent, path.name, _CatalogFile, CatalogError)
     return Catalog(document.name, document.operators, path.parent)
 
 
@@ -160,10 +166,29 @@ def read_document(path: Path, model: type[Document], error: type[GnncomposeError
         GnncomposeError: As `error`, naming file, entry, field and mend.
     """
     try:
-        data: dict[object, object] | list[object] | str | None = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as problem:
         raise error(f"{path}: {problem.strerror}; give the path of a readable file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+    return _parse_document(content, path, model, error)
+
+
+def read_inside(folder: Path, name: str, model: type[Document], error: type[GnncomposeError]) -> Document:
+    """Read a YAML file of a bundle, as `read_document` does; a link that leads out of the folder is refused.
+
+    Raises:
+        GnncomposeError: As `error`, naming file, entry, field and mend.
+    """
+    with open_inside(folder, name, error) as file:
+        content = file.read(LARGEST_DOCUMENT_BYTES + 1)
+    if len(content) > LARGEST_DOCUMENT_BYTES:
+        raise error(f"{name}: has more than {LARGEST_DOCUMENT_BYTES} bytes; shorten it")
+    return _parse_document(content, folder / name, model, error)
+
+
+def _parse_document(content: bytes, path: Path, model: type[Document], error: type[GnncomposeError]) -> Document:
+    try:
+        data: dict[object, object] | list[object] | str | None = yaml.safe_load(content.decode())
+    except Exception as problem:  # besides its own errors, those of whatever it makes of dates, numbers and nesting
         where = getattr(problem, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
         raise error(f"{path}:{line} is not YAML: {getattr(problem, 'problem', problem)}; fix the syntax") from None
@@ -193,7 +218,7 @@ def explain(problem: ValidationError, data: object) -> str:
     elif first["type"] == "missing":
         message = "is missing; add it"
     elif ";" not in message:
-        message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}; fix the value"
+        message = f"{message[0].lower()}{message[1:]}, not {_SHORT.repr(first['input'])}; fix the value"
     return f"{where.rstrip(':')}: {message}" if where else message
 
 

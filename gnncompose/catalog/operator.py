@@ -69,7 +69,7 @@ TypeField = Annotated[PortType, BeforeValidator(_as_port_type), PlainSerializer(
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def _as_entry(data: object) -> dict[str, object]:

@@ -15,24 +15,32 @@ import yaml
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.graph import graph_features
-from gnncompose.catalog.operator import Operator, Profile
-from gnncompose.composition.chains import shortest_chains
-from gnncompose.composition.tree import Composition, Input, Node, make_node
+from gnncompose.catalog.operator import GraphFeatures, Operator, Profile
+from gnncompose.catalog.reading import entry_name, read_artifact
+from gnncompose.composition.chains import operator_alone
+from gnncompose.composition.tree import Composition, Expression, Input, Node, make_node
 from gnncompose.errors import CatalogError, EvaluationError
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.latency import measure, sample_rows
-from gnncompose.execution.memory import MemoryProbe
-from gnncompose.execution.outputs import OutputCache, operator_function, whole_split_output
-from gnncompose.execution.sessions import SessionPool, read_artifact
+from gnncompose.execution.cores import claimed_cores
+from gnncompose.execution.isolation import Isolation
+from gnncompose.execution.latency import Effort, sample_rows, time_one_by_one
+from gnncompose.execution.memory import ROWS as SERVED_ROWS
+from gnncompose.execution.memory import peak_memory_bytes
+from gnncompose.execution.outputs import operator_function, whole_split_output
+from gnncompose.execution.reference import baseline_ns
+from gnncompose.execution.runner import Workspace
+from gnncompose.execution.sandbox import FULL
+from gnncompose.execution.work import answers
+from gnncompose.execution.worker import Limits
 from gnncompose.provenance import hardware
 from gnncompose.tasks.bundle import load_task
-from gnncompose.tasks.task import Task
+from gnncompose.tasks.task import Split, Task
 
-ROWS = 32
-REPEATS = 5
+SINGLE = Effort(rows=32, repeats=5)
 SMALL_BATCH = 8
 BATCH = 64
-BATCH_REPEATS = 7
+TOGETHER = Effort(rows=1, repeats=7)
+LIMITS = Limits(cache_bytes=1 << 30)
 
 
 def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda name: None) -> Catalog:
@@ -62,7 +70,7 @@ def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda na
             except EvaluationError as problem:
                 raise CatalogError(f'catalog.yaml: operator "{operator.name}" does not run: {problem}') from None
             progress(operator.name)
-    profiler.probe.close()
+    profiler.isolation.close()
     path = directory / "catalog.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     for entry in document["operators"]:
@@ -78,81 +86,77 @@ class _Profiler:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.split = task.split("clean", "validation")
-        self.sessions = SessionPool(task.catalog)
-        self.cache = OutputCache()
-        self.probe = MemoryProbe()
-        self.chains = shortest_chains(task.catalog, task.input.type)
+        self.isolation = Isolation(task.catalog, LIMITS, modules=(*FULL, __name__))
         machine = hardware()
+        self.cpu = str(machine["cpu"])
         self.hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}"
 
     def profile(self, operator: Operator) -> Profile:
         """What one operator takes alone; raises where no chain leads to it or it does not run."""
-        node, arrays = self._applied(operator)
-        function = operator_function(node, self.sessions)
-        rows = sample_rows(len(arrays[0]), ROWS)
-        single = measure(function, [[array[row : row + 1].copy() for array in arrays] for row in rows], REPEATS)
-        batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
-        together = measure(function, [batch], BATCH_REPEATS)
-        few = measure(function, [[array[:SMALL_BATCH].copy() for array in batch]], BATCH_REPEATS)
-        content = read_artifact(operator, self.task.catalog)
+        node = operator_alone(operator, self.task.catalog, self.task.input.type)
+        if node is None:
+            raise CatalogError(
+                f"{entry_name(self.task.catalog, operator)}: no chain of operators leads from {self.task.input.type} "
+                f"to it; add one that gives {operator.inputs[0].type}"
+            )
+        runner = self.isolation.runner(Composition(node))
+        baseline = baseline_ns(self.cpu)
+        with claimed_cores() as cores, runner.pinned(cores):
+            speed, inputs = runner.call(time_operator, node, self.split, baseline)
+        content = read_artifact(self.task.catalog, operator)
         return Profile(
-            latency_ms=_rounded(float(np.median(single.samples_ms, axis=1).mean())),
-            latency_ms_batch8=_rounded(float(np.median(few.samples_ms))),
-            latency_ms_batch64=_rounded(float(np.median(together.samples_ms))),
-            cpu_ms=_rounded(single.cpu_ms),
-            peak_memory_bytes=self._peak_memory(node, arrays),
+            **{name: _rounded(value) for name, value in speed.items()},
+            peak_memory_bytes=self._peak_memory(node, inputs),
             artifact_bytes=len(content),
-            weights=count_weights(onnx.load_model_from_string(content)),
-            score=self._score(operator),
-            row_deviation=_rounded(row_deviation(function, batch)),
-            graph=graph_features(content),
+            weights=runner.call(count_weights, content),
+            graph=GraphFeatures.model_validate(runner.call(read_graph, content)),
+            score=self._score(operator, node),
             hardware=self.hardware,
             measured_at=datetime.datetime.now(datetime.UTC).date().isoformat(),
         )
 
-    def _applied(self, operator: Operator) -> tuple[Node, list[np.ndarray]]:
-        """The operator on what the shortest chain gives it, and the arrays that this is."""
-        if operator.kind == "router":
-            source = next(
-                (
-                    c
-                    for c in (*self.chains.values(), Input(self.task.input.type))
-                    if operator.inputs[0].type.accepts(c.type, {})
-                ),
-                None,
-            )
-            if source is None:
-                raise CatalogError(f'catalog.yaml: no chain leads to router "{operator.name}"; add a transform')
-            alone = operator.model_copy(update={"kind": "transform"})
-            node = make_node(alone, [source])
-        elif operator.name in self.chains:
-            node = self.chains[operator.name]
-        else:
-            raise CatalogError(
-                f'catalog.yaml: operator "{operator.name}": no chain of operators leads from {self.task.input.type} '
-                f"to it; add one that gives {operator.inputs[0].type}"
-            )
-        return node, [self._output(child) for child in node.inputs]
-
-    def _output(self, expression: Node | Input) -> np.ndarray:
-        if isinstance(expression, Input):
-            return self.split.x
-        return whole_split_output(Composition(expression), self.split, self.sessions, self.cache)
-
-    def _peak_memory(self, node: Node, arrays: list[np.ndarray]) -> int:
+    def _peak_memory(self, node: Node, inputs: list[np.ndarray]) -> int:
         """Of a process that serves the operator alone; with its chain where it has several inputs."""
-        if len(arrays) > 1:
-            return self.probe.peak_memory_bytes(Composition(node), self.task.catalog, self.split.x)
+        if len(inputs) > 1:
+            return peak_memory_bytes(Composition(node), self.task.catalog, self.split.x)
         alone = make_node(node.operator, [Input(node.inputs[0].type)], dict(node.parameters))
-        return self.probe.peak_memory_bytes(Composition(alone), self.task.catalog, arrays[0])
+        return peak_memory_bytes(Composition(alone), self.task.catalog, inputs[0])
 
-    def _score(self, operator: Operator) -> float | None:
+    def _score(self, operator: Operator, node: Node) -> float | None:
         """On clean validation, of a model whose chain answers the task."""
-        chain = self.chains.get(operator.name)
-        if operator.kind != "model" or chain is None or not self.task.output.type.accepts(chain.type, {}):
+        if operator.kind != "model" or not self.task.output.type.accepts(node.type, {}):
             return None
+        composition = Composition(node)
         metric = find_metric(self.task.metric)
-        return _rounded(metric.score(metric.compute(self._output(chain), self.split.y)))
+        output = self.isolation.runner(composition).call(answers, composition, self.split)
+        return _rounded(metric.score(metric.compute(output, self.split.y)))
+
+
+def time_operator(
+    workspace: Workspace, node: Node, split: Split, baseline_ns: float
+) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Speed of a node's operator on what its inputs give for a split, and a few rows of these."""
+
+    def output(expression: Expression) -> np.ndarray:
+        if isinstance(expression, Input):
+            return split.x
+        return whole_split_output(Composition(expression), split, workspace.sessions, workspace.outputs)
+
+    arrays = [output(child) for child in node.inputs]
+    function = operator_function(node, workspace.sessions)
+    singles = [[array[row : row + 1].copy() for array in arrays] for row in sample_rows(len(split.x), SINGLE.rows)]
+    batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
+    alone = time_one_by_one(function, singles, SINGLE, 1, baseline_ns)
+    few = time_one_by_one(function, [[array[:SMALL_BATCH].copy() for array in batch]], TOGETHER, 1, baseline_ns)
+    together = time_one_by_one(function, [batch], TOGETHER, 1, baseline_ns, BATCH)
+    speed = {
+        "latency_ms": float(np.median(alone.samples_ms, axis=1).mean()),
+        "latency_ms_batch8": float(np.median(few.samples_ms)),
+        "latency_ms_batch64": float(np.median(together.samples_ms)),
+        "cpu_ms": alone.cpu_ms,
+        "row_deviation": row_deviation(function, batch),
+    }
+    return speed, [array[:SERVED_ROWS] for array in arrays]
 
 
 def row_deviation(function: Callable[[list[np.ndarray]], np.ndarray], batch: list[np.ndarray]) -> float:
@@ -164,8 +168,9 @@ def row_deviation(function: Callable[[list[np.ndarray]], np.ndarray], batch: lis
     return float(np.abs(together.astype(np.float64) - alone).max())
 
 
-def count_weights(model: onnx.ModelProto) -> int:
+def count_weights(workspace: Workspace, content: bytes) -> int:
     """Numbers that an artifact carries: initialisers, constants, and lists in attributes, as trees have."""
+    model = onnx.load_model_from_string(content)
     total = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -173,6 +178,11 @@ def count_weights(model: onnx.ModelProto) -> int:
             if attribute.HasField("t"):
                 total += int(np.prod(attribute.t.dims))
     return total
+
+
+def read_graph(workspace: Workspace, content: bytes) -> dict[str, Any]:
+    """What the artifact's graph tells of its speed, as plain data."""
+    return graph_features(content).model_dump()
 
 
 def _rounded(value: float) -> float:

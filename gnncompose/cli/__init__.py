@@ -11,7 +11,9 @@ import typer
 from gnncompose.cli.arguments import SETTINGS
 from gnncompose.cli.catalog import catalogs
 from gnncompose.cli.composition import compositions
+from gnncompose.cli.store import stores
 from gnncompose.cli.task import tasks
+from gnncompose.cli.trust import trusts
 from gnncompose.errors import GnncomposeError
 
 USAGE_ERROR = 2
@@ -22,7 +24,9 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 app = typer.Typer(help="Find out which wiring of models and transformations answers best.", **SETTINGS)
 app.add_typer(tasks, name="task")
 app.add_typer(catalogs, name="catalog")
+app.add_typer(trusts, name="trust")
 app.add_typer(compositions)
+app.add_typer(stores, name="store")
 
 
 def main() -> None:

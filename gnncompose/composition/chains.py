@@ -37,6 +37,21 @@ def shortest_chains(catalog: Catalog, source: PortType) -> dict[str, Node]:
     return ends
 
 
+def operator_alone(operator: Operator, catalog: Catalog, source: PortType) -> Node | None:
+    """An operator with an artifact on the shortest chains that lead to it; None where nothing does.
+
+    A router is fed by the first expression that fits it, and stands as a transform: it gives what it decides by.
+    """
+    chains = shortest_chains(catalog, source)
+    if operator.kind != "router":
+        return chains.get(operator.name)
+    deciding = operator.model_copy(update={"kind": "transform"})
+    for expression in (Input(source), *chains.values()):
+        if operator.inputs[0].type.accepts(expression.type, {}):
+            return make_node(deciding, [expression])
+    return None
+
+
 def _cheapest(operator: Operator, known: dict[PortType, Expression]) -> Node | None:
     """The operator on the cheapest known expressions that fit its ports."""
     inputs: list[Expression] = []

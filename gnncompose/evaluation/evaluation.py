@@ -11,6 +11,7 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError
+from gnncompose.execution.percentiles import why_withheld
 from gnncompose.tasks.task import World
 
 STEPS_PER_EVALUATION = 50
@@ -28,7 +29,7 @@ class Measurement:
         peak_memory_bytes: Largest resident memory of a process that serves only this composition.
         artifact_bytes: Size of the artifacts on disk.
         reference_ms: Median of the reference operator run in between; tells how fast the machine was.
-        noise: 95th percentile of the reference over its median; tells how steady the machine was.
+        noise: How unsteady the machine was, as `execution.latency.Timing` defines it; 1 for perfectly steady.
     """
 
     samples_ms: np.ndarray
@@ -44,9 +45,18 @@ class Measurement:
         """Mean over requests of each one's median time; the reward's latency."""
         return float(np.median(self.samples_ms, axis=1).mean())
 
-    def latency_ms_percentile(self, percent: float) -> float:
-        """Percentile over all timed requests."""
-        return float(np.percentile(self.samples_ms, percent))
+    @property
+    def latency_ms_median(self) -> float:
+        """Median over all timed requests."""
+        return float(np.median(self.samples_ms))
+
+    def latency_ms_percentile(self, percent: float) -> float | None:
+        """Percentile over all timed requests; None where it is withheld."""
+        return None if self.why_withheld(percent) else float(np.percentile(self.samples_ms, percent))
+
+    def why_withheld(self, percent: float) -> str | None:
+        """Why a percentile is withheld: too few samples, or too noisy a machine; None where it is not."""
+        return why_withheld(self.samples_ms.size, self.noise, percent)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
-from gnncompose.errors import EvaluationError, GnncomposeError
-from gnncompose.evaluation.cost import Prices
+from gnncompose.errors import ArtifactError, CatalogError, EvaluationError, GnncomposeError, StoreError
+from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.latency import PROTOCOL, measure, sample_rows
-from gnncompose.execution.memory import MemoryProbe
-from gnncompose.execution.outputs import OutputCache, whole_split_output
-from gnncompose.execution.plan import Plan
-from gnncompose.execution.sessions import SessionPool
+from gnncompose.execution.cores import claimed_cores
+from gnncompose.execution.isolation import Isolate, Isolation
+from gnncompose.execution.latency import PROTOCOL, Effort, Timing
+from gnncompose.execution.load import parse_load
+from gnncompose.execution.memory import peak_memory_bytes
+from gnncompose.execution.reference import baseline_ns
+from gnncompose.execution.work import answers, timed
+from gnncompose.execution.worker import Limits
+from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Task, World
 
-SCENARIO = "single_stream"
-BATCH = 1
+if TYPE_CHECKING:
+    from gnncompose.evaluation.store import Key
 
 
 class OnnxEvaluator:
-    """Evaluates by running: score on all rows of a split, speed on sampled rows of it at batch 1.
+    """Evaluates by running: score on all rows of a split, speed on sampled rows of it under the world's load.
 
     Attributes:
         name: What evaluations say they came from.
         task: Whose compositions are evaluated.
-        world: In which condition, on which resource.
+        world: In which condition, on which resource, under which load.
+        load: How requests arrive while speed is measured.
+        effort: How much is timed.
         prices: Turns resource use into money.
-        cache: Outputs of nodes on whole splits.
-        sessions: Open sessions of the catalog's artifacts.
+        limits: What running a composition may take.
+        isolation: Decides which compositions run in this process, and which in the sandbox.
     """
 
     name = "onnx"
@@ -45,36 +51,46 @@ class OnnxEvaluator:
         *,
         rows: int = 48,
         repeats: int = 5,
+        seconds: float = 0.3,
         cache_bytes: int = 1 << 30,
         store: str | None = None,
         measure_memory: bool = True,
+        isolate: Isolate = "untrusted",
+        timeout_s: float = 60.0,
+        memory_bytes: int = 4 << 30,
     ) -> None:
         """Prepare; nothing is run yet.
 
         Args:
             task: Whose compositions are evaluated.
-            world: In which condition, on which resource.
+            world: In which condition, on which resource, under which load.
             prices: Turns resource use into money.
             rows: Rows of the split that are timed; always the same ones.
-            repeats: How often each of them is timed.
+            repeats: How often each of them is timed, at least.
+            seconds: Time within which they are timed more often, until the samples tell the 99th percentile.
             cache_bytes: Most bytes of node outputs that are kept.
             store: URL of an evaluation store, such as `sqlite:///evaluations.db`; None for none.
             measure_memory: Whether a process of its own tells the peak memory; else it is given as 0.
+            isolate: Whether only `untrusted` artifacts run in the sandbox, or `all`.
+            timeout_s: How long the sandbox lets a composition answer the split, and be timed.
+            memory_bytes: How much memory the sandbox lets it take.
 
         Raises:
             TaskError: The metric or the condition is unknown.
-            EvaluationError: The resource is unknown, or the store cannot be opened.
+            EvaluationError: The resource or the load is unknown, or this ONNX Runtime cannot use the resource.
+            StoreError: The store cannot be opened.
         """
         self.task = task
         self.world = world
         self.prices = prices
-        self.cache = OutputCache(cache_bytes)
-        self.threads = prices.resource(world.resource).threads
-        self.sessions = SessionPool(task.catalog, self.threads)
+        resource = prices.resource(world.resource)
+        require_provider(resource)
+        self.load = parse_load(world.load)
+        self.effort = Effort(rows, repeats, seconds)
+        self.limits = Limits(memory_bytes, timeout_s, resource.threads, cache_bytes, resource.providers)
+        self.isolation = Isolation(task.catalog, self.limits, isolate)
         self._metric = find_metric(task.metric)
-        self._rows = rows
-        self._repeats = repeats
-        self._probe = MemoryProbe() if measure_memory else None
+        self._measure_memory = measure_memory
         self._artifact_bytes: dict[str, int] = {}
         task.split(world.condition, "validation")
         self._store = None
@@ -95,24 +111,24 @@ class OnnxEvaluator:
     @property
     def protocol(self) -> str:
         """What a stored evaluation must have been measured by to stand for one of this evaluator."""
-        memory = "" if self._probe else " no-memory"
-        return f"{PROTOCOL} {self.task.metric} {self._rows}x{self._repeats}{memory}"
+        memory = "" if self._measure_memory else " no-memory"
+        return (
+            f"{PROTOCOL} {self.task.metric} {self.effort.rows}x{self.effort.repeats}+{self.effort.seconds:g}s{memory}"
+        )
 
     def evaluate(self, composition: Composition, split: str = "validation") -> Evaluation:
         """Run a composition on a split of the world's condition, or read it from the store.
 
         Raises:
-            EvaluationError: It could not be run; the message gives the reason.
+            EvaluationError: It could not be run, now or when the store was told; the message gives the reason.
+            StoreError: The store cannot be read or written.
         """
         started = time.perf_counter()
         try:
             found = self._stored(composition, split)
             if found is None:
-                found = self._run(composition, split)
-                if self._store is not None:
-                    data = self.task.split(self.world.condition, split)
-                    self._store.put(found, data.sha256, SCENARIO, BATCH, self.protocol)
-        except EvaluationError:
+                found = self._run_and_store(composition, split)
+        except (EvaluationError, StoreError):
             raise
         except GnncomposeError as problem:
             raise EvaluationError(str(problem)) from None
@@ -124,21 +140,24 @@ class OnnxEvaluator:
         Raises:
             EvaluationError: It could not be run.
         """
-        x = self.task.split(self.world.condition, split).x
-        plan = Plan(composition, self.sessions)
-        inputs = [x[row : row + 1].copy() for row in sample_rows(len(x), self._rows)]
-        timing = measure(plan.run, inputs, self._repeats, self.threads)
+        data, threads = self.task.split(self.world.condition, split), self.limits.threads
+        runner = self.isolation.runner(composition)
+        cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
+        with claimed_cores(threads) as cores, runner.pinned(cores):
+            baseline = baseline_ns(cpu)
+            figures = runner.call(timed, composition, data, self.load.name, self.effort, threads, baseline)
+        timing = Timing(**figures)
         memory = 0
-        if self._probe is not None:
-            memory = self._probe.peak_memory_bytes(composition, self.task.catalog, x, self.threads)
+        if self._measure_memory:
+            memory = peak_memory_bytes(composition, self.task.catalog, data.x, replace(self.limits, cache_bytes=0))
         return Measurement(
             samples_ms=timing.samples_ms,
             cpu_ms=timing.cpu_ms,
-            throughput_per_s=1000 / float(np.median(timing.samples_ms, axis=1).mean()),
+            throughput_per_s=timing.throughput_per_s,
             peak_memory_bytes=memory,
             artifact_bytes=self.artifact_bytes(composition),
             reference_ms=timing.reference_ms,
-            noise=1.0,
+            noise=timing.noise,
         )
 
     def artifact_bytes(self, composition: Composition) -> int:
@@ -147,42 +166,64 @@ class OnnxEvaluator:
         for operator in {node.operator.sha256: node.operator for node in composition.nodes}.values():
             if operator.sha256 is not None:
                 if operator.sha256 not in self._artifact_bytes:
-                    self._artifact_bytes[operator.sha256] = self.task.catalog.artifact_path(operator).stat().st_size
+                    self._artifact_bytes[operator.sha256] = len(read_artifact(self.task.catalog, operator))
                 total += self._artifact_bytes[operator.sha256]
         return total
 
     def _stored(self, composition: Composition, split: str) -> Evaluation | None:
         if self._store is None:
             return None
+        return self._store.get(self._key(composition, split), self.world, split, self.prices)
+
+    def _run_and_store(self, composition: Composition, split: str) -> Evaluation:
+        started = time.perf_counter()
+        try:
+            found = self._run(composition, split)
+            if self._store is not None:
+                found = replace(found, wall_s=time.perf_counter() - started)
+                self._store.put(self._key(composition, split), found)
+        except (EvaluationError, CatalogError) as problem:
+            if self._store is not None and _is_lasting(problem):
+                wall_s, key = time.perf_counter() - started, self._key(composition, split)
+                self._store.put_failure(key, str(problem), evaluator=self.name, wall_s=wall_s)
+            raise
+        return found
+
+    def _key(self, composition: Composition, split: str) -> Key:
+        from gnncompose.evaluation.store import Key
+
         data = self.task.split(self.world.condition, split)
-        return self._store.get(
-            composition.id, data.sha256, self.world, split, SCENARIO, BATCH, self.protocol, self.prices
-        )
+        return Key(composition.id, data.sha256, self.world.resource, self.load.name, self.load.batch, self.protocol)
 
     def _run(self, composition: Composition, split: str) -> Evaluation:
         data = self.task.split(self.world.condition, split)
-        output = whole_split_output(composition, data, self.sessions, self.cache)
+        output = self.isolation.runner(composition).call(answers, composition, data)
         metric = self._metric.compute(output, data.y)
         measured = self.measure(composition, split)
-        mean = measured.latency_ms_mean
         return Evaluation(
             composition_id=composition.id,
             world=self.world,
             split=split,
             metric=metric,
             score=self._metric.score(metric),
-            latency_ms_mean=mean,
-            latency_ms_p50=measured.latency_ms_percentile(50),
+            latency_ms_mean=measured.latency_ms_mean,
+            latency_ms_p50=measured.latency_ms_median,
             latency_ms_p90=measured.latency_ms_percentile(90),
             latency_ms_p95=measured.latency_ms_percentile(95),
             latency_ms_p99=measured.latency_ms_percentile(99),
             throughput_per_s=measured.throughput_per_s,
             cpu_ms=measured.cpu_ms,
             cost_usd_per_million=self.prices.usd_per_million(
-                self.world.resource, measured.cpu_ms, measured.peak_memory_bytes, mean
+                self.world.resource, measured.cpu_ms, measured.peak_memory_bytes, 1000 / measured.throughput_per_s
             ),
             peak_memory_bytes=measured.peak_memory_bytes,
             artifact_bytes=measured.artifact_bytes,
             evaluator=self.name,
             measurement=measured,
         )
+
+
+def _is_lasting(problem: GnncomposeError) -> bool:
+    """Whether a composition failed by itself; a missing or altered file the user mends, and its id stays."""
+    cause = problem.__cause__ or problem
+    return isinstance(cause, ArtifactError) or not isinstance(cause, CatalogError)

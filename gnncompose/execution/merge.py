@@ -18,12 +18,13 @@ from onnx import TensorProto, helper, numpy_helper
 from gnncompose import __version__
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import PortType
+from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import INPUT_ID, Composition, Node
 from gnncompose.errors import CatalogError, CompositionError
 from gnncompose.execution.combiners import normalised_weights, threshold_of
 from gnncompose.execution.inline import Part, extract, opsets, read_model, renamed
 from gnncompose.execution.regions import ROOT, Region, find_regions, gathered, use_region
-from gnncompose.execution.sessions import first_line, read_artifact
+from gnncompose.execution.sessions import first_line
 
 OLDEST_OPSET = 13
 OLDEST_IR = 8
@@ -34,19 +35,36 @@ Attributes = Mapping[str, int | list[int] | onnx.GraphProto]
 def merge(
     composition: Composition, catalog: Catalog, input_name: str = "input", output_name: str = "output"
 ) -> onnx.ModelProto:
+    """Make one ONNX model of a composition, reading its artifacts; see `merge_contents`."""
+    return merge_contents(composition, read_contents(composition, catalog), input_name, output_name)
+
+
+def read_contents(composition: Composition, catalog: Catalog) -> dict[str, bytes]:
+    """The artifacts of a composition by their SHA-256.
+
+    Raises:
+        CatalogError: An artifact is missing or altered.
+    """
+    artifacts = {n.operator.sha256: n.operator for n in composition.nodes if n.operator.artifact}
+    return {str(sha): read_artifact(catalog, operator) for sha, operator in artifacts.items()}
+
+
+def merge_contents(
+    composition: Composition, contents: Mapping[str, bytes], input_name: str = "input", output_name: str = "output"
+) -> onnx.ModelProto:
     """Make one ONNX model of a composition; it answers any number of rows, at least one.
 
     Args:
         composition: What to merge.
-        catalog: Where its artifacts lie.
+        contents: Its artifacts by their SHA-256.
         input_name: What to call the model's input.
         output_name: What to call the model's output.
 
     Raises:
-        CatalogError: An artifact is missing, altered, or cannot be brought to the others' opset.
+        CatalogError: An artifact cannot be brought to the others' opset.
         CompositionError: A router joins outputs whose size is not known beforehand.
     """
-    builder = _Builder(composition, catalog, input_name)
+    builder = _Builder(composition, contents, input_name)
     graph = builder.scopes[ROOT]
     builder.fill(ROOT)
     graph.add("Identity", [builder.value(composition.id, ROOT)], output=output_name)
@@ -123,15 +141,12 @@ class _Scope:
 class _Builder:
     """Fills a scope per region with the nodes that run there."""
 
-    def __init__(self, composition: Composition, catalog: Catalog, input_name: str) -> None:
+    def __init__(self, composition: Composition, contents: Mapping[str, bytes], input_name: str) -> None:
         self.composition = composition
-        self.catalog = catalog
         self.regions = find_regions(composition)
         self.numbers = {node.id: number for number, node in enumerate(composition.nodes, start=1)}
         artifacts = {n.operator.sha256: n.operator for n in composition.nodes if n.operator.artifact}
-        self.models = {
-            sha: read_model(operator, read_artifact(operator, catalog)) for sha, operator in artifacts.items()
-        }
+        self.models = {sha: read_model(operator, contents[str(sha)]) for sha, operator in artifacts.items()}
         self.uses = Counter(node.operator.sha256 for node in composition.nodes)
         self.opsets: dict[str, int] = {"": OLDEST_OPSET}
         for model in self.models.values():

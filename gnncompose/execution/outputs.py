@@ -113,8 +113,10 @@ def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch:
         if kind == "ensemble":
             return combiner(node)(inputs)
         return in_batches(operator_function(node, sessions), inputs, batch)
-    except (EvaluationError, CatalogError) as problem:
-        raise EvaluationError(str(problem)) from None
+    except EvaluationError:
+        raise
+    except CatalogError as problem:
+        raise EvaluationError(str(problem)) from problem
     except Exception as problem:  # ONNX Runtime raises a dozen own types
         raise EvaluationError(f'operator "{node.operator.name}" failed: {first_line(problem)}') from None
 

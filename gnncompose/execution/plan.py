@@ -72,7 +72,7 @@ class Plan:
         try:
             self._steps = compiler.steps(ROOT)
         except CatalogError as problem:
-            raise EvaluationError(str(problem)) from None
+            raise EvaluationError(str(problem)) from problem
         self._output = compiler.slot(composition.id, ROOT)
         self._slots = {node.id: compiler.slot(node.id, compiler.regions[node.id]) for node in composition.nodes}
         self._blank: Values = [_EMPTY] * compiler.count

@@ -1,10 +1,9 @@
-"""ONNX Runtime sessions, one per artifact, hash-checked when they are loaded."""
+"""ONNX Runtime sessions, one per artifact."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import cast
 
@@ -13,6 +12,7 @@ import onnxruntime as ort
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
+from gnncompose.catalog.reading import read_artifact
 from gnncompose.errors import CatalogError
 
 Run = Callable[[list[str], dict[str, np.ndarray]], list[np.ndarray]]
@@ -34,51 +34,24 @@ def session_options(threads: int = 1) -> ort.SessionOptions:
     return options
 
 
-def read_artifact(operator: Operator, catalog: Catalog) -> bytes:
-    """Content of an operator's artifact.
+def open_session(
+    content: bytes, operator: Operator, threads: int = 1, providers: Sequence[str] = PROVIDERS
+) -> ort.InferenceSession:
+    """Open an operator's artifact from its bytes.
 
     Raises:
-        CatalogError: The file is missing, or is not the one that the catalog names.
+        CatalogError: It is no ONNX model that ONNX Runtime loads, or lacks a tensor that the entry names.
     """
-    path = catalog.artifact_path(operator)
+    where = f'catalog.yaml: operator "{operator.name}": {operator.artifact}'
     try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise CatalogError(
-            f'catalog.yaml: operator "{operator.name}": artifact {operator.artifact}: {problem.strerror}; '
-            f"restore the file or build the task again"
-        ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != operator.sha256:
-        raise CatalogError(
-            f'catalog.yaml: operator "{operator.name}": sha256 is {operator.sha256} but {operator.artifact} has '
-            f"{found}; restore the file, or correct the entry if you trust it"
-        )
-    return content
-
-
-def load_session(operator: Operator, catalog: Catalog, threads: int = 1) -> ort.InferenceSession:
-    """Open an operator's artifact.
-
-    Raises:
-        CatalogError: The artifact is missing, altered, or no ONNX model that ONNX Runtime loads.
-    """
-    content = read_artifact(operator, catalog)
-    try:
-        session = ort.InferenceSession(content, session_options(threads), providers=list(PROVIDERS))
+        session = ort.InferenceSession(content, session_options(threads), providers=list(providers))
     except Exception as problem:  # ONNX Runtime raises a dozen own types, and each means the same to the user
-        raise CatalogError(
-            f'catalog.yaml: operator "{operator.name}": {operator.artifact} does not load ({first_line(problem)}); '
-            f"export the model again"
-        ) from None
+        raise CatalogError(f"{where} does not load ({first_line(problem)}); export the model again") from None
     offered = {tensor.name for tensor in session.get_inputs()} | {tensor.name for tensor in session.get_outputs()}
     wanted = [port.name for port in (*operator.inputs, operator.outputs[0])] + list(operator.parameters)
     for name in wanted:
         if name not in offered:
-            raise CatalogError(
-                f'catalog.yaml: operator "{operator.name}": {operator.artifact} has no tensor "{name}"; it has '
-                f"{', '.join(sorted(offered))}; correct the name"
-            )
+            raise CatalogError(f'{where} has no tensor "{name}"; it has {", ".join(sorted(offered))}; correct the name')
     return session
 
 
@@ -98,12 +71,16 @@ class SessionPool:
     Attributes:
         catalog: Whose artifacts are opened.
         threads: Threads of every session.
+        providers: Execution providers of every session, the preferred one first.
         limit: How many sessions are kept.
     """
 
-    def __init__(self, catalog: Catalog, threads: int = 1, limit: int = 128) -> None:
+    def __init__(
+        self, catalog: Catalog, threads: int = 1, limit: int = 128, providers: Sequence[str] = PROVIDERS
+    ) -> None:
         self.catalog = catalog
         self.threads = threads
+        self.providers = tuple(providers)
         self.limit = limit
         self._sessions: OrderedDict[str, ort.InferenceSession] = OrderedDict()
         self._lock = Lock()
@@ -117,12 +94,25 @@ class SessionPool:
         Raises:
             CatalogError: The artifact is missing, altered, or does not load.
         """
-        key = f"{operator.sha256}:{operator.identity}"
         with self._lock:
-            session = self._sessions.pop(key, None)
+            session = self._sessions.pop(_key(operator), None)
             if session is None:
-                session = load_session(operator, self.catalog, self.threads)
+                content = read_artifact(self.catalog, operator)
+                session = open_session(content, operator, self.threads, self.providers)
                 while len(self._sessions) >= self.limit:
                     self._sessions.popitem(last=False)
-            self._sessions[key] = session
+            self._sessions[_key(operator)] = session
             return session
+
+    def admit(self, operator: Operator, content: bytes) -> None:
+        """Open an operator's session from bytes at hand.
+
+        Raises:
+            CatalogError: The artifact does not load.
+        """
+        with self._lock:
+            self._sessions[_key(operator)] = open_session(content, operator, self.threads, self.providers)
+
+
+def _key(operator: Operator) -> str:
+    return f"{operator.sha256}:{operator.identity}"

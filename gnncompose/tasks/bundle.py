@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -16,14 +15,13 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from gnncompose.catalog.artifacts import check_artifact
-from gnncompose.catalog.catalog import Catalog, load_catalog, read_document
+from gnncompose.catalog.catalog import load_catalog, read_inside
 from gnncompose.catalog.operator import Operator, Port, PortType
+from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
-from gnncompose.errors import CatalogError, TaskError
+from gnncompose.errors import TaskError
 from gnncompose.tasks.task import SPLITS, Split, Task, read_split
 
-LARGEST_ARTIFACT_BYTES = 1 << 30
 TASK_FILE, CATALOG_FILE = "task.yaml", "catalog.yaml"
 
 
@@ -70,11 +68,11 @@ def load_task(directory: Path) -> Task:
     directory = Path(directory)
     if not (directory / TASK_FILE).is_file():
         raise TaskError(f"{directory}: holds no {TASK_FILE}; build a task there with 'gnncompose task build'")
-    document = read_document(directory / TASK_FILE, _TaskFile, TaskError)
+    document = read_inside(directory, TASK_FILE, _TaskFile, TaskError)
     catalog = load_catalog(directory / CATALOG_FILE)
-    for number, operator in enumerate(catalog.operators):
+    for operator in catalog.operators:
         if operator.artifact is not None:
-            read_artifact(catalog, number, operator)
+            read_artifact(catalog, operator)
     for condition in document.conditions:
         for split in required_splits(condition):
             if not (directory / "data" / condition / f"{split}.npz").is_file():
@@ -97,42 +95,6 @@ def required_splits(condition: str) -> tuple[str, ...]:
     return ("train", "validation", "test") if condition == "clean" else ("validation", "test")
 
 
-def entry_name(number: int, operator: Operator) -> str:
-    """How messages name a catalog entry."""
-    return f'{CATALOG_FILE}: operators[{number}] "{operator.name}"'
-
-
-def read_artifact(catalog: Catalog, number: int, operator: Operator) -> bytes:
-    """The artifact's bytes, checked against the hash that the catalog states.
-
-    Raises:
-        CatalogError: The file is outside the bundle, missing, a link to elsewhere, too large, or another one.
-    """
-    where = entry_name(number, operator)
-    try:
-        path = catalog.artifact_path(operator)
-        size = path.stat().st_size
-        if size > LARGEST_ARTIFACT_BYTES:
-            raise CatalogError(
-                f"{where}: {operator.artifact} has {size} bytes, above {LARGEST_ARTIFACT_BYTES}; shrink it"
-            )
-        content = path.read_bytes()
-    except CatalogError as problem:
-        message = str(problem)
-        raise CatalogError(message if message.startswith(where) else f"{where}: {message.split(': ', 2)[-1]}") from None
-    except OSError as problem:
-        raise CatalogError(
-            f"{where}: {operator.artifact}: {problem.strerror}; add the file or drop the entry"
-        ) from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != operator.sha256:
-        raise CatalogError(
-            f"{where}: {operator.artifact} has sha256 {found[:12]}…, not {str(operator.sha256)[:12]}…; "
-            f"fetch the file again, or state its new hash if you trust it"
-        )
-    return content
-
-
 @dataclass(frozen=True)
 class BundleReport:
     """What a whole check of a bundle found.
@@ -153,20 +115,16 @@ def check_bundle(directory: Path) -> BundleReport:
         TaskError: `task.yaml` or the data break a rule.
         CatalogError: `catalog.yaml` or an artifact does.
     """
-    # Inside, because the process that runs the rows imports this module.
-    from gnncompose.tasks.row_check import check_rows
+    # Inside, because running operators is downstream of reading bundles.
+    from gnncompose.tasks.row_check import check_artifacts
 
     task = load_task(directory)
-    for number, operator in enumerate(task.catalog.operators):
-        if operator.artifact is not None:
-            content = read_artifact(task.catalog, number, operator)
-            check_artifact(content, operator, entry_name(number, operator))
     for condition in task.conditions:
         for split in SPLITS:
             path = task.directory / "data" / condition / f"{split}.npz"
             if path.is_file() or split in required_splits(condition):
-                _check_split(task, f"data/{condition}/{split}.npz", read_split(path))
-    return BundleReport(task, check_rows(task.directory))
+                _check_split(task, f"data/{condition}/{split}.npz", read_split(task.directory, condition, split))
+    return BundleReport(task, check_artifacts(task))
 
 
 def _check_split(task: Task, where: str, rows: Split) -> None:

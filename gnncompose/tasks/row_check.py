@@ -1,136 +1,77 @@
-"""Runs every operator of a bundle on a few real rows, in a process of its own.
-
-Artifacts are data from strangers: a crash, a hang or a huge allocation must end this process and nothing else.
-Hence `python -m gnncompose.tasks.row_check BUNDLE`, which prints one line of JSON.
-"""
+"""Runs every operator of a bundle on a few real rows in the sandbox, together and alone."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
-import onnxruntime as ort
 
 from gnncompose.catalog.operator import Operator
-from gnncompose.composition.chains import shortest_chains
-from gnncompose.composition.tree import Expression, Input, Node
-from gnncompose.errors import CatalogError, GnncomposeError
-from gnncompose.tasks.bundle import entry_name, load_task, read_artifact
-from gnncompose.tasks.task import Task
+from gnncompose.catalog.reading import entry_name
+from gnncompose.composition.chains import operator_alone
+from gnncompose.composition.tree import Composition, Expression, Input, Node
+from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.execution.outputs import operator_function, whole_split_output
+from gnncompose.execution.runner import Runner, Workspace
+from gnncompose.execution.sandbox import FULL, Sandbox
+from gnncompose.tasks.task import Split, Task
 
 ROWS = 32
 LARGEST_ROW_DEVIATION = 1e-2
 SUM_TOLERANCE = 1e-3
-SECONDS = 300
-MEMORY_BYTES = 16 << 30
 
 
-def check_rows(directory: Path) -> dict[str, float]:
-    """Run every operator on real rows, together and alone, in another process.
+def check_artifacts(task: Task) -> dict[str, float]:
+    """Check each artifact's content and run each operator on real rows; all of it in the sandbox.
 
     Returns:
         By operator, the largest deviation between rows that run together and the same rows alone.
 
     Raises:
-        CatalogError: An operator does not run, mixes rows, or gives no probabilities.
+        CatalogError: An artifact breaks a rule, an operator does not run, mixes rows, or gives no probabilities.
     """
-    command = [sys.executable, "-m", "gnncompose.tasks.row_check", str(directory)]
+    sandbox = Sandbox(task.catalog, modules=(*FULL, __name__))
+    rows = task.split("clean", "validation")
+    few, found = Split(rows.x[:ROWS], rows.y[:ROWS]), {}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired as late:
-        last = _last_operator(late.stderr)
-        raise CatalogError(f"{last}: did not end within {SECONDS} s; export a model that ends") from None
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        last = _last_operator(done.stderr)
-        raise CatalogError(f"{last}: ended its process with code {done.returncode}; export the model again") from None
-    if "error" in answer:
-        raise CatalogError(answer["error"])
-    return answer["row_deviation"]
-
-
-def _last_operator(text: str | bytes | None) -> str:
-    """The last operator that the process said it would run."""
-    content = text.decode(errors="replace") if isinstance(text, bytes) else text or ""
-    started = [line.removeprefix("run ") for line in content.splitlines() if line.startswith("run ")]
-    return started[-1] if started else "catalog.yaml"
-
-
-class _Runner:
-    """Outputs of chains of operators on the first rows of clean validation."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        rows = task.split("clean", "validation").x[:ROWS]
-        # ONNX Runtime takes text as object arrays only.
-        self.rows = rows.astype(object) if rows.dtype.kind == "U" else rows
-        self._sessions: dict[str, ort.InferenceSession] = {}
-        self._outputs: dict[str, np.ndarray] = {}
-
-    def output(self, expression: Expression) -> np.ndarray:
-        """What the expression gives for all rows together."""
-        if isinstance(expression, Input):
-            return self.rows
-        if expression.id not in self._outputs:
-            inputs = [self.output(child) for child in expression.inputs]
-            self._outputs[expression.id] = self.run(expression.operator, inputs)
-        return self._outputs[expression.id]
-
-    def run(self, operator: Operator, inputs: list[np.ndarray]) -> np.ndarray:
-        """One operator on arrays, parameters at their defaults."""
-        session = self._session(operator)
-        feed: dict[str, np.ndarray] = {p.name: array for p, array in zip(operator.inputs, inputs, strict=True)}
-        feed |= {name: np.array(p.default, np.float32) for name, p in operator.parameters.items()}
-        return np.asarray(session.run([operator.outputs[0].name], feed)[0])
-
-    def _session(self, operator: Operator) -> ort.InferenceSession:
-        if operator.name not in self._sessions:
-            content = read_artifact(self.task.catalog, self.task.catalog.operators.index(operator), operator)
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = 1
-            options.log_severity_level = 4
-            self._sessions[operator.name] = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return self._sessions[operator.name]
-
-
-def _deviations(task: Task) -> dict[str, float]:
-    runner, found = _Runner(task), {}
-    chains = shortest_chains(task.catalog, task.input.type)
-    for number, operator in enumerate(task.catalog.operators):
-        if operator.artifact is None:
-            continue
-        where = entry_name(number, operator)
-        print(f"run {where}", file=sys.stderr, flush=True)
-        try:
-            inputs = [runner.output(e) for e in _inputs(task, chains, operator, where)]
-            together = runner.run(operator, inputs)
-            alone = np.concatenate(
-                [runner.run(operator, [a[i : i + 1] for a in inputs]) for i in range(len(inputs[0]))]
-            )
-        except GnncomposeError:
-            raise
-        except Exception as problem:  # ONNX Runtime has a dozen error types, all the same to the user
-            reason = str(problem).splitlines()[0][:200]
-            raise CatalogError(f"{where}: does not run on clean validation rows ({reason}); export it again") from None
-        found[operator.name] = _check_outputs(together, alone, operator, where)
+        for operator in task.catalog.operators:
+            if operator.artifact is not None:
+                found[operator.name] = _deviation(task, operator, few, sandbox)
+    finally:
+        sandbox.close()
     return found
 
 
-def _inputs(
-    task: Task, chains: dict[str, Node], operator: Operator, where: str
-) -> tuple[Expression, ...] | list[Expression]:
-    """What leads to the operator's ports; a router is fed by any chain that fits it."""
-    if operator.name in chains:
-        return chains[operator.name].inputs
-    candidates: list[Expression] = [Input(task.input.type), *chains.values()]
-    fitting = [c for c in candidates if operator.kind == "router" and operator.inputs[0].type.accepts(c.type, {})]
-    if not fitting:
-        raise CatalogError(f"{where}: no chain of operators leads to its inputs; add a transform that does, or drop it")
-    return fitting[:1]
+def _deviation(task: Task, operator: Operator, rows: Split, sandbox: Runner) -> float:
+    where = entry_name(task.catalog, operator)
+    node = operator_alone(operator, task.catalog, task.input.type)
+    try:
+        if node is None:
+            sandbox.call(admitted, operator)  # what is wrong with the artifact itself is said first
+            raise CatalogError(f"{where}: no chain of operators leads to its inputs; add a transform that does")
+        together, alone = sandbox.call(run_rows, node, rows)
+    except EvaluationError as problem:
+        raise CatalogError(f"{where}: does not run on clean validation rows: {problem}; export it again") from None
+    return _check_outputs(together, alone, operator, where)
+
+
+def admitted(workspace: Workspace, operator: Operator) -> bool:
+    """True: a call that names an operator is made only once its artifact was let in."""
+    return bool(workspace.sessions.session(operator))
+
+
+def run_rows(workspace: Workspace, node: Node, rows: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs of a node's operator on rows that run together, and on the same rows one by one."""
+    # ONNX Runtime takes text as object arrays only.
+    x = rows.x.astype(object) if rows.x.dtype.kind == "U" else rows.x
+
+    def output(expression: Expression) -> np.ndarray:
+        if isinstance(expression, Input):
+            return x
+        return whole_split_output(Composition(expression), rows, workspace.sessions, workspace.outputs)
+
+    inputs = [output(child) for child in node.inputs]
+    function = operator_function(node, workspace.sessions)
+    singles = [function([array[i : i + 1] for array in inputs]) for i in range(len(x))]
+    return function(inputs), np.concatenate(singles)
 
 
 def _check_outputs(together: np.ndarray, alone: np.ndarray, operator: Operator, where: str) -> float:
@@ -151,26 +92,3 @@ def _check_outputs(together: np.ndarray, alone: np.ndarray, operator: Operator, 
                 f"{where}: its output is no probabilities (finite, sum 1 ± {SUM_TOLERANCE}); add a Softmax"
             )
     return deviation
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # not on Windows, where the parent's timeout is the only guard
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def _main(directory: str) -> None:
-    _limit_memory()
-    try:
-        answer: dict[str, object] = {"row_deviation": _deviations(load_task(Path(directory)))}
-    except GnncomposeError as problem:
-        answer = {"error": str(problem)}
-    print(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

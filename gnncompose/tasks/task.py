@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.folder import open_inside
 from gnncompose.catalog.operator import Port
 from gnncompose.composition.edits import Limits
 from gnncompose.composition.space import Space
 from gnncompose.errors import TaskError
 
 SPLITS = ("train", "validation", "test")
+LARGEST_SPLIT_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,30 +88,41 @@ class Task:
             raise TaskError(f'task "{self.name}" has no split "{split}"; it has {", ".join(SPLITS)}')
         key = condition, split
         if key not in self._splits:
-            self._splits[key] = read_split(self.directory / "data" / condition / f"{split}.npz")
+            self._splits[key] = read_split(self.directory, condition, split)
         return self._splits[key]
 
 
-def read_split(path: Path) -> Split:
-    """Read one `.npz` with `x` and `y`; never unpickles.
+def read_split(directory: Path, condition: str, split: str) -> Split:
+    """Read the `.npz` of a split with `x` and `y`; never unpickles, and follows no link out of the bundle.
 
     Raises:
-        TaskError: The file is missing, damaged, pickled, or holds other arrays.
+        TaskError: The file is missing, damaged, pickled, too large in memory, or holds other arrays.
     """
-    name = "/".join(path.parts[-3:])
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            x, y = arrays["x"], arrays["y"]
-    except FileNotFoundError:
-        raise TaskError(f"{name}: is missing; build the task again or add the file") from None
-    except KeyError as problem:
-        raise TaskError(f"{name}: {problem.args[0]}; save it with np.savez(path, x=…, y=…)") from None
-    except Exception as problem:  # a damaged zip fails in many ways, and each means the same to the user
-        reason = "holds pickled objects" if "pickle" in str(problem) else f"is no readable .npz ({problem})"
-        raise TaskError(f"{name}: {reason}; save plain arrays with np.savez(path, x=…, y=…)") from None
+    name = f"data/{condition}/{split}.npz"
+    with open_inside(directory, name, TaskError) as file:
+        try:
+            _check_size(file)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                x, y = arrays["x"], arrays["y"]
+        except KeyError as problem:
+            raise TaskError(f"{name}: {problem.args[0]}; save it with np.savez(path, x=…, y=…)") from None
+        except Exception as problem:  # a damaged zip fails in many ways, and each means the same to the user
+            reason = "holds pickled objects" if "pickle" in str(problem) else f"is no readable .npz ({problem})"
+            raise TaskError(f"{name}: {reason}; save plain arrays with np.savez(path, x=…, y=…)") from None
     if len(x) != len(y) or len(x) == 0:
         raise TaskError(f"{name}: x has {len(x)} rows and y {len(y)}; give both the same number, at least 1")
     return Split(x, y)
+
+
+def _check_size(file: BinaryIO) -> None:
+    """Refuse arrays that would fill the memory; a few kilobytes of a compressed file may hold as many gigabytes."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > LARGEST_SPLIT_BYTES:
+        raise ValueError(f"its arrays take {unpacked} bytes, above {LARGEST_SPLIT_BYTES}")
 
 
 @dataclass(frozen=True, slots=True)

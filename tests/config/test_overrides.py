@@ -23,7 +23,9 @@ MISTAKES = {
     "tracker.mode=ofline": "tracker.mode=ofline: there is no such mode",
     "start=anywhere": "start=anywhere: there is no such start; choose one of shortest, random",
     "condition=fog": 'no condition "fog"',
-    "resource=gpu": 'no resource "gpu"',
+    "resource=moon": 'no resource "moon"',
+    "load=flood": 'no load "flood"',
+    "load=server:0": 'load "server:0": the rate is a number of rows per second over 0',
 }
 
 

@@ -1,8 +1,10 @@
 """A bundle that breaks a rule is refused in one line that names file, entry and mend."""
 
+import os
 import pickle
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
+import gnncompose.tasks.task
 from gnncompose.errors import CatalogError, GnncomposeError, TaskError
 from gnncompose.tasks.bundle import check_bundle, load_task, staged
 
@@ -86,7 +89,7 @@ def test_load_task__refuses_a_link_that_leaves_the_bundle(bundle: Path, tmp_path
     path = bundle / "operators" / "cnn.onnx"
     path.rename(tmp_path / "outside.onnx")
     path.symlink_to(tmp_path / "outside.onnx")
-    refused(bundle, 'operators[1] "cnn"', "leaves the folder")
+    refused(bundle, 'operators[1] "cnn"', "is a link")
 
 
 def test_load_task__refuses_a_missing_artifact(bundle: Path) -> None:
@@ -228,3 +231,60 @@ def test_staged__replaces_a_bundle_whole_and_spares_other_folders(tmp_path: Path
     with pytest.raises(TaskError, match="no task bundle"), staged(tmp_path / "photos"):
         pass
     assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "catalog.yaml", "data/impulse/test.npz", "data/impulse", "data"])
+def test_load_task__follows_no_link_out_of_the_bundle(bundle: Path, tmp_path: Path, name: str) -> None:
+    error = CatalogError if name == "catalog.yaml" else TaskError
+    (bundle / name).rename(tmp_path / "outside")
+    (bundle / name).symlink_to(tmp_path / "outside")
+    refused(bundle, name, "is a link", error=error)
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "catalog.yaml", "data/impulse/test.npz"])
+def test_load_task__waits_for_no_pipe(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    refused(bundle, name, error=GnncomposeError)
+
+
+BAD_YAML = {
+    "a date": "measured_at: 2020-99-99",
+    "a long number": "format: " + "9" * 5000,
+    "deep": "[" * 5000,
+    "laughs": "a: &a [x]\n" + "\n".join(f"{c}: &{c} [{', '.join(['*' + b] * 9)}]" for b, c in pairwise("abcdefghijk")),
+    "laughs as a name": "x: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "\n".join(f"x{c}: &{c} [{', '.join(['*' + b] * 9)}]" for b, c in pairwise("abcdefghijk"))
+    + "\nname: *k\nformat: *k\noperators: *k\nmetric: *k",
+    "surrogates": 'name: "\\uD800"',
+    "a tag": "name: !!python/object/apply:os.system [true]",
+    "bytes": "\udcff",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_YAML)
+@pytest.mark.parametrize("name", ["task.yaml", "catalog.yaml"])
+def test_load_task__refuses_bad_yaml_in_one_line(bundle: Path, name: str, kind: str) -> None:
+    (bundle / name).write_bytes(BAD_YAML[kind].encode(errors="surrogateescape"))
+    refused(bundle, name, error=GnncomposeError)
+
+
+@pytest.mark.parametrize("artifact", ["\ud800.onnx", "\0", "", ".", "a" * 5000, "operators", "operators/cnn.onnx/x"])
+def test_load_task__refuses_names_that_are_no_file(bundle: Path, artifact: str) -> None:
+    change(bundle, "catalog.yaml", lambda d: entry(d, "cnn").update(artifact=artifact))
+    open_before = len(os.listdir("/proc/self/fd"))
+    refused(bundle, 'operators[1] "cnn"')
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_load_task__refuses_a_profile_of_no_numbers(bundle: Path) -> None:
+    for value in (float("nan"), float("inf")):
+        change(bundle, "catalog.yaml", lambda d, v=value: entry(d, "cnn")["profile"].update(latency_ms=v))
+        refused(bundle, "latency_ms")
+
+
+def test_check_bundle__refuses_arrays_that_fill_the_memory(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gnncompose.tasks.task, "LARGEST_SPLIT_BYTES", 1 << 20)
+    rows = np.zeros((1 << 13, 1, 8, 8), np.float32)  # two MiB that compress to a few kilobytes
+    np.savez_compressed(bundle / "data" / "impulse" / "test.npz", x=rows, y=np.zeros(len(rows), int))
+    refused(bundle, "data/impulse/test.npz", "above", error=TaskError)

@@ -51,6 +51,16 @@ def test_evaluate__prints_every_measure_as_json(composition: Path, digits_direct
     assert found.keys() == {"clean"}
     assert found["clean"]["metric"] == found["clean"]["score"] > 0.8
     assert found["clean"]["latency_ms"].keys() == {"mean", "p50", "p90", "p95", "p99"}
+    assert found["clean"]["load"] == "single_stream"
+    assert found["clean"]["samples"] >= 662
+
+
+def test_evaluate__says_why_a_percentile_is_withheld(composition: Path, digits_directory: Path) -> None:
+    options = ("--task", digits_directory, "--condition", "clean", "--load", "offline:8", "--seconds", 0)
+    found = json.loads(run("evaluate", composition, *options, "--json").stdout)["clean"]
+    assert found["latency_ms"]["p99"] is None
+    assert found["withheld"]["p99"] == f"it needs 662 samples and there are {found['samples']}"
+    assert f"p99 is withheld: {found['withheld']['p99']}" in run("evaluate", composition, *options).stdout
 
 
 def test_show__draws(composition: Path, digits_directory: Path, tmp_path: Path) -> None:
@@ -184,6 +194,7 @@ def test_commands__answer_what_is_missing_with_one_line(composition: Path, digit
     assert_refused(run("show", "nowhere.json", "--task", digits_directory), "nowhere.json")
     assert_refused(run("evaluate", composition, "--task", digits_directory, "--condition", "fog"), "fog")
     assert_refused(run("evaluate", composition, "--task", digits_directory, "--resource", "moon"), "moon")
+    assert_refused(run("evaluate", composition, "--task", digits_directory, "--load", "flood"), "flood")
     assert_refused(run("task", "bild"), "bild")
     assert_refused(run("task", "build", "digts"), "digts")
     assert_refused(run("merge", composition, "--task", digits_directory, "-o", "/nowhere/x.onnx"), "/nowhere")

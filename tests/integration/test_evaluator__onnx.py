@@ -1,23 +1,18 @@
 """The real evaluator on the digits bundle, its store, the memory probe, and profiles."""
 
-import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sql
 import yaml
 
 from gnncompose.catalog.profile import profile_catalog
 from gnncompose.composition.tree import Composition, make_node
 from gnncompose.errors import EvaluationError
 from gnncompose.evaluation.cost import Prices, load_prices
-from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.onnx import OnnxEvaluator
-from gnncompose.evaluation.store import EVALUATIONS, EvaluationStore
-from gnncompose.execution.memory import MemoryProbe
+from gnncompose.execution.memory import peak_memory_bytes
 from gnncompose.execution.plan import Plan
 from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.bundle import load_task
@@ -30,7 +25,9 @@ def task(digits_directory: Path) -> Task:
 
 
 def evaluator(task: Task, store: str | None = None, prices: Prices | None = None, **settings) -> OnnxEvaluator:
-    return OnnxEvaluator(task, World(), prices or load_prices(), rows=6, repeats=2, store=store, **settings)
+    return OnnxEvaluator(
+        task, World(), prices or load_prices(), rows=6, repeats=2, seconds=0.0, store=store, **settings
+    )
 
 
 def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
@@ -41,7 +38,8 @@ def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
         assert found.metric == found.score == pytest.approx((answers == split.y).mean())
         assert found.measurement is not None
         assert found.measurement.samples_ms.shape == (6, 2)
-        assert 0 < found.latency_ms_p50 <= found.latency_ms_p90 <= found.latency_ms_p95 <= found.latency_ms_p99
+        assert found.latency_ms_p50 > 0
+        assert found.latency_ms_p90 is None  # twelve samples cannot tell it
         assert found.peak_memory_bytes > 20e6
         assert found.artifact_bytes == sum(
             task.catalog.artifact_path(o).stat().st_size
@@ -49,6 +47,31 @@ def test_evaluator__measures_score_speed_and_size(task: Task) -> None:
         )
         assert found.cost_usd_per_million > 0
         assert not found.cached
+
+
+@pytest.mark.parametrize(("load", "shape"), [("offline:16", (4, 2)), ("server:50", (12, 1))])
+def test_evaluator__measures_under_the_load_of_its_world(task: Task, load: str, shape: tuple[int, int]) -> None:
+    world = World(load=load)
+    ours = OnnxEvaluator(task, world, load_prices(), rows=6, repeats=2, seconds=0.0, measure_memory=False)
+    found = ours.evaluate(task.space.start)
+    assert found.world == world
+    assert found.measurement is not None
+    assert found.measurement.samples_ms.shape == shape
+    assert found.throughput_per_s == found.measurement.throughput_per_s > 0
+
+
+def test_evaluator__load_that_cannot_be_sustained_fails_with_a_reason(task: Task) -> None:
+    ours = OnnxEvaluator(task, World(load="server:90000000"), load_prices(), rows=6, seconds=0.0, measure_memory=False)
+    with pytest.raises(EvaluationError, match="give a rate of at most"):
+        ours.evaluate(task.space.start)
+
+
+def test_evaluator__stores_an_evaluation_under_its_load(task: Task, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/evaluations.db"
+    settings = {"rows": 6, "repeats": 2, "seconds": 0.0, "store": url, "measure_memory": False}
+    for load in ("single_stream", "offline:4", "offline:8"):
+        ours = OnnxEvaluator(task, World(load=load), load_prices(), **settings)
+        assert [ours.evaluate(task.space.start).cached for _ in range(2)] == [False, True]
 
 
 def test_evaluator__test_split_is_scored_on_its_own_rows(task: Task) -> None:
@@ -64,7 +87,7 @@ def test_evaluator__altered_artifact_fails_with_a_reason(task: Task, tmp_path: P
     start, loaded = task.space.start, load_task(copy)
     artifact = copy / str(start.root.operator.artifact)
     artifact.write_bytes(artifact.read_bytes()[:-100])
-    with pytest.raises(EvaluationError, match="sha256 is"):
+    with pytest.raises(EvaluationError, match="has sha256"):
         evaluator(loaded).evaluate(start)
 
 
@@ -79,65 +102,21 @@ def test_evaluator__second_one_reads_the_store_at_its_own_prices(task: Task, tmp
     assert first.measurement is not None
     assert again.measurement is not None
     np.testing.assert_array_equal(again.measurement.samples_ms, first.measurement.samples_ms)
-    other = OnnxEvaluator(task, World(), load_prices(), rows=5, repeats=2, store=url, measure_memory=False)
+    other = OnnxEvaluator(task, World(), load_prices(), rows=5, repeats=2, seconds=0.0, store=url, measure_memory=False)
     assert not other.evaluate(task.space.start).cached
 
 
-def some_evaluation(number: int, latency: float) -> Evaluation:
-    measurement = Measurement(np.full((3, 2), latency), latency, 1000.0, 1, 1, 0.02, 1.0)
-    figures = [0.5, 0.5, *[latency] * 5, 1000.0, latency, 0.0]
-    return Evaluation(f"{number:032d}", World(), "validation", *figures, 1, 1, "onnx", measurement=measurement)
+def test_peak_memory__repeats_and_grows_with_the_artifact(task: Task) -> None:
+    x = task.split("clean", "validation").x
+    small, large = (c for c in task.space.single_models() if c.root.operator.name in ("logistic", "extra_trees"))
+    first, again, more = (peak_memory_bytes(c, task.catalog, x) for c in (small, small, large))
+    assert again == pytest.approx(first, rel=0.1)
+    assert more > first
 
 
-def write_evaluations(url: str, first: int, count: int, latency: float) -> None:
-    store = EvaluationStore(url)
-    for number in range(first, first + count):
-        store.put(some_evaluation(number, latency), "data", "single_stream", 1, "1")
-
-
-def test_store__processes_write_at_once_and_the_first_value_stays(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/evaluations.db"
-    context = multiprocessing.get_context("spawn")
-    jobs = [(url, 0, 150, 1.0), (url, 100, 150, 2.0)]
-    processes = [context.Process(target=write_evaluations, args=job) for job in jobs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    store = EvaluationStore(url)
-    assert len(store) == 250
-    write_evaluations(url, 0, 10, 9.0)
-    found = store.get(f"{3:032d}", "data", World(), "validation", "single_stream", 1, "1", load_prices())
-    assert found is not None
-    assert found.latency_ms_mean == 1.0
-    with store.engine.connect() as connection:
-        assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
-        assert connection.execute(sql.select(EVALUATIONS.c.hardware)).scalars().first()
-    store.close()
-
-
-def test_store__unusable_url_is_one_clear_line(tmp_path: Path) -> None:
-    for url in (f"sqlite:///{tmp_path}/none/such.db", "nonsense", "strange://x"):
-        with pytest.raises(EvaluationError, match="give a URL such as"):
-            EvaluationStore(url)
-
-
-def test_memory_probe__answers_again_after_its_helper_died(task: Task) -> None:
-    probe, x = MemoryProbe(), task.split("clean", "validation").x
-    first = probe.peak_memory_bytes(task.space.start, task.catalog, x)
-    assert probe._process is not None
-    os.kill(probe._process.pid, 9)
-    probe._process.wait()
-    assert probe.peak_memory_bytes(task.space.start, task.catalog, x) == pytest.approx(first, rel=0.2)
-    probe.close()
-
-
-def test_memory_probe__tells_why_a_composition_does_not_run(task: Task) -> None:
-    probe = MemoryProbe()
+def test_peak_memory__tells_why_a_composition_does_not_run(task: Task) -> None:
     with pytest.raises(EvaluationError, match="Invalid"):
-        probe.peak_memory_bytes(task.space.start, task.catalog, np.zeros((2, 3), dtype=np.float32))
-    probe.close()
+        peak_memory_bytes(task.space.start, task.catalog, np.zeros((2, 3), dtype=np.float32))
 
 
 def test_profile_catalog__fills_profiles_and_nothing_else(task: Task, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from gnncompose.errors import CatalogError, EvaluationError
 from gnncompose.execution.merge import merge
 from gnncompose.execution.outputs import OutputCache, whole_split_output
 from gnncompose.execution.plan import Plan
-from gnncompose.execution.sessions import SessionPool, load_session
+from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.task import Split
 
 TABLE, PROBS = "table float32[N,4]", "probs float32[N,3]"
@@ -220,20 +220,20 @@ def test_merge__shares_weights_and_keeps_names_apart(catalog: Catalog) -> None:
 def test_session__truncated_artifact_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     cut = write(tmp_path, "cut", linear(1)[:60])
     with pytest.raises(CatalogError, match=r'"cut": cut\.onnx does not load'):
-        load_session(cut, catalog)
+        SessionPool(catalog).session(cut)
     with pytest.raises(EvaluationError, match="cut"):
         Plan(Composition(make_node(cut, [X])), SessionPool(catalog))
 
 
 def test_session__altered_or_missing_artifact_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(linear(9))
-    with pytest.raises(CatalogError, match="sha256 is"):
-        load_session(catalog.operator("a"), catalog)
-    with pytest.raises(CatalogError, match="sha256 is"):
+    with pytest.raises(CatalogError, match="has sha256"):
+        SessionPool(catalog).session(catalog.operator("a"))
+    with pytest.raises(CatalogError, match="has sha256"):
         merge(Composition(node(catalog, "a")), catalog)
     (tmp_path / "b.onnx").unlink()
     with pytest.raises(CatalogError, match="No such file"):
-        load_session(catalog.operator("b"), catalog)
+        SessionPool(catalog).session(catalog.operator("b"))
 
 
 def test_session_pool__is_bounded(catalog: Catalog) -> None:

@@ -11,13 +11,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from sklearn import metrics as sklearn_metrics
 
 from gnncompose.errors import EvaluationError, TaskError
-from gnncompose.evaluation.cost import load_prices
+from gnncompose.evaluation.cost import load_prices, require_provider
 from gnncompose.evaluation.metrics import METRICS, find_metric
-from gnncompose.execution.latency import claimed_cores, measure, sample_rows
+from gnncompose.execution.cores import claimed_cores
+from gnncompose.execution.latency import Effort, measure, sample_rows
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system knows no affinity")
 
@@ -31,7 +33,7 @@ def test_measure__keeps_every_sample_and_leaves_the_process_as_it_was() -> None:
         seen.append(row)
         collecting.add(gc.isenabled())
 
-    timing = measure(run, list(range(7)), repeats=3)
+    timing = measure(run, list(range(7)), Effort(repeats=3, seconds=0.0))
     assert timing.samples_ms.shape == (7, 3)
     assert (timing.samples_ms > 0).all()
     assert timing.cpu_ms > 0
@@ -49,7 +51,7 @@ def test_measure__restores_affinity_when_what_it_times_fails() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        measure(fail, [1], repeats=2)
+        measure(fail, [1], Effort(repeats=2))
     assert gc.isenabled()
     assert before is None or os.sched_getaffinity(0) == before
 
@@ -96,7 +98,7 @@ def test_claimed_cores__two_processes_hold_different_ones() -> None:
 @needs_affinity
 @pytest.mark.usefixtures("own_claims")
 def test_claimed_cores__wait_for_a_holder_that_dies() -> None:
-    code = "from gnncompose.execution.latency import claimed_cores; import os, time\n"
+    code = "from gnncompose.execution.cores import claimed_cores; import os, time\n"
     code += "with claimed_cores(len(os.sched_getaffinity(0))): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert holder.stdout is not None
@@ -136,15 +138,40 @@ def test_metric__unknown_name_is_refused() -> None:
         find_metric("acuracy")
 
 
-def test_prices__are_dated_sourced_and_add_cpu_and_memory() -> None:
+def test_prices__are_dated_and_sourced() -> None:
     prices = load_prices(None)
-    assert all(resource.source and resource.date for resource in prices.resources)
+    assert [resource.name for resource in prices.resources] == ["cpu-1", "cpu-2", "gpu"]
+    assert all("https://" in resource.source and resource.date.year >= 2026 for resource in prices.resources)
     assert prices.resource("cpu-2").threads == 2
-    hour_ms, price = 3.6e6, prices.resource("cpu-1")
-    cost = prices.usd_per_million("cpu-1", cpu_ms=hour_ms, peak_memory_bytes=2 * 2**30, latency_ms=hour_ms)
-    assert cost == pytest.approx(1e6 * (price.usd_per_vcpu_hour + 2 * price.usd_per_gb_hour))
+    assert prices.resource("gpu").provider == "CUDAExecutionProvider"
     with pytest.raises(EvaluationError, match='no resource "gpu-9"'):
         prices.usd_per_million("gpu-9", 1, 1, 1)
+
+
+def test_prices__cpu_time_is_paid_when_used_and_memory_while_held() -> None:
+    prices, hour_ms = load_prices(None), 3.6e6
+    price = prices.resource("cpu-1")
+    cost = prices.usd_per_million("cpu-1", cpu_ms=hour_ms, peak_memory_bytes=2 * 2**30, occupied_ms=3 * hour_ms)
+    assert cost == pytest.approx(1e6 * (price.usd_per_vcpu_hour + 3 * 2 * price.usd_per_gb_hour))
+
+
+def test_prices__gpu_is_paid_while_occupied() -> None:
+    prices, hour_ms = load_prices(None), 3.6e6
+    price = prices.resource("gpu")
+    assert price.usd_per_gpu_hour > 0
+    cost = prices.usd_per_million("gpu", cpu_ms=0.0, peak_memory_bytes=0, occupied_ms=hour_ms)
+    assert cost == pytest.approx(1e6 * price.usd_per_gpu_hour)
+
+
+def test_require_provider__names_the_package_that_brings_it() -> None:
+    prices = load_prices(None)
+    require_provider(prices.resource("cpu-1"))
+    missing = prices.resource("gpu").model_copy(update={"provider": "RocketExecutionProvider"})
+    with pytest.raises(EvaluationError, match='"gpu" needs RocketExecutionProvider'):
+        require_provider(missing)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(EvaluationError, match="install onnxruntime-gpu in place of onnxruntime"):
+            require_provider(prices.resource("gpu"))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from gnncompose.catalog.catalog import load_catalog
 from gnncompose.errors import TaskError
-from gnncompose.tasks.bundle import staged
+from gnncompose.tasks.bundle import CATALOG_FILE, staged
 
 Progress = Callable[[str], None]
 
@@ -53,11 +54,13 @@ def build_task(name: str, directory: Path, *, seed: int = 0, progress: Progress 
     """
     # Inside, because listing the tasks must not wait for ONNX Runtime.
     from gnncompose.catalog.profile import profile_catalog
+    from gnncompose.execution.trust import trust_catalog
 
     tasks = shipped_tasks()
     if name not in tasks:
         raise TaskError(f'no shipped task is called "{name}"; there are {", ".join(tasks)}')
     with staged(directory) as stage:
         tasks[name].build(stage, seed=seed, progress=progress)
+        trust_catalog(load_catalog(stage / CATALOG_FILE), "built here")
         progress("measure every operator")
         profile_catalog(stage)

@@ -1,0 +1,62 @@
+"""What is asked of a workspace: answers on a whole split, timings, one merged file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gnncompose.composition.tree import Composition
+from gnncompose.execution.latency import Effort
+from gnncompose.execution.load import parse_load
+from gnncompose.execution.merge import merge_contents
+from gnncompose.execution.outputs import whole_split_output
+from gnncompose.execution.plan import Plan
+from gnncompose.execution.runner import Workspace
+from gnncompose.tasks.task import Split
+
+
+def answers(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:
+    """[rows, ...]: output of a composition on every row of a split.
+
+    Raises:
+        EvaluationError: An artifact does not load, or an operator failed.
+    """
+    return whole_split_output(composition, split, workspace.sessions, workspace.outputs)
+
+
+def timed(
+    workspace: Workspace,
+    composition: Composition,
+    split: Split,
+    load: str,
+    effort: Effort,
+    threads: int,
+    baseline_ns: float,
+) -> dict[str, Any]:
+    """The attributes of the `Timing` of a composition under a load, on the core that this thread is pinned to.
+
+    Args:
+        workspace: Gives the sessions.
+        composition: What is timed.
+        split: Whose rows are sampled.
+        load: How requests arrive, as `parse_load` reads it.
+        effort: How much is timed.
+        threads: Cores that the sessions use.
+        baseline_ns: The reference's time at the machine's best.
+
+    Raises:
+        EvaluationError: It cannot be run, or does not sustain the load.
+    """
+    plan = Plan(composition, workspace.sessions)
+    return vars(parse_load(load).time(plan.run, split.x, effort, threads, baseline_ns))
+
+
+def merged(workspace: Workspace, composition: Composition, contents: dict[str, bytes]) -> bytes:
+    """A composition as one ONNX file.
+
+    Raises:
+        CatalogError: An artifact cannot be brought to the others' opset.
+        CompositionError: A router joins outputs whose size is not known beforehand.
+    """
+    return merge_contents(composition, contents).SerializeToString()
