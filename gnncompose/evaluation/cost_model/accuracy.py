@@ -4,8 +4,8 @@ An encoder gives every node features φ, and in each training world (a task's da
 logit scale, is φ·β with the world's own β. That is trained jointly over all worlds; the β that came out then are
 draws from the prior of a new world's β (empirical Bayes, the meta-learned Bayesian regression of Harrison et al.,
 ALPaCA, WAFR 2018). What φ·β misses, a radial kernel over φ covers, as in deep kernel transfer (Patacchiola et al.,
-NeurIPS 2020). A world is thus known by what was measured in it and never by name. The shares of rows whose confidence
-reaches given levels are told in the same way: they decide what a cascade escalates.
+NeurIPS 2020). A world is thus known by what was measured in it and never by name. The share of rows that are
+confident, which decides what a cascade escalates, is told in the same way.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from gnncompose.evaluation.cost_model.encoder import Encoder
 from gnncompose.evaluation.cost_model.forest import Forest
 from gnncompose.evaluation.cost_model.gaussian import Features, Prior, fit_kernel
 
+# Confidences at which shares of rows are recorded; the model tells the share at one, the others follow from it.
 CONFIDENCES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999], dtype=np.float32)
+TOLD = 4
+OUTCOMES = 2
 LEAST = 1e-3
 HALF = 2.0
 SHRINKAGE = 0.2
-CONFIDENCE_WEIGHT = 0.3
+WEIGHTS = (1.0, 0.5)
 
 
 def link(share: np.ndarray | float) -> np.ndarray:
@@ -47,8 +50,8 @@ class ScoredTask:
     Attributes:
         forest: The nodes.
         closures: Rows of all nodes of each composition.
-        targets: float32[rows, worlds, 1 + confidences]: `link` of the score and of the share of rows at least that
-            confident; NaN where a node gives no prediction or must not be seen.
+        targets: float32[rows, worlds, OUTCOMES]: `link` of the score and of the share of confident rows; NaN where
+            a node gives no prediction or must not be seen.
     """
 
     forest: Forest
@@ -114,14 +117,13 @@ def train(
     generator: np.random.Generator,
 ) -> Float[Tensor, "world outcome dimension"]:
     """Fit a network to what was scored; returns the β of every world, those of all tasks in order."""
-    outcomes = 1 + len(CONFIDENCES)
     betas = nn.ParameterList(
-        nn.Parameter(0.1 * torch.randn(task.targets.shape[1], outcomes, net.dimension)) for task in tasks
+        nn.Parameter(0.1 * torch.randn(task.targets.shape[1], OUTCOMES, net.dimension)) for task in tasks
     )
     parameters = [*net.parameters(), *betas]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.learning_rate, total_steps=training.steps)
-    weight = torch.tensor([1.0] + [CONFIDENCE_WEIGHT / len(CONFIDENCES)] * len(CONFIDENCES))
+    weight = torch.tensor(WEIGHTS)
     net.train()
     for step in range(training.steps):
         number = step % len(tasks)
@@ -132,7 +134,7 @@ def train(
         found = _embed(net, task.forest, rows)
         seen = np.flatnonzero(~np.isnan(task.targets[rows, :, 0]).all(axis=1))
         targets = torch.from_numpy(task.targets[rows[seen]])
-        given = _outcomes(net.features(found[seen]), betas[number])
+        given = torch.einsum("ond,wod->nwo", net.features(found[seen]), betas[number])
         errors = nn.functional.huber_loss(given, targets.nan_to_num(), delta=0.5, reduction="none")
         loss = (errors * weight * ~targets.isnan()).mean() / weight.mean()
         optimiser.zero_grad()
@@ -151,19 +153,11 @@ def _embed(net: AccuracyNet, forest: Forest, rows: np.ndarray) -> Float[Tensor, 
     return net.encoder(net.encoder.blank(len(rows) + 1), forest.levels(rows, places))[1:]
 
 
-def _outcomes(
-    features: Float[Tensor, "2 node dimension"], beta: Float[Tensor, "world outcome dimension"]
-) -> Float[Tensor, "node world outcome"]:
-    scores = torch.einsum("nd,wd->nw", features[0], beta[:, 0])[:, :, None]
-    return torch.cat([scores, torch.einsum("nd,wod->nwo", features[1], beta[:, 1:])], dim=2)
-
-
 @torch.no_grad()
-def node_features(net: AccuracyNet, forest: Forest, rows: np.ndarray) -> tuple[Features, Features]:
-    """Features of a closed set of rows, for scores and for confidences."""
+def node_features(net: AccuracyNet, forest: Forest, rows: np.ndarray) -> tuple[Features, ...]:
+    """Features of a closed set of rows, for each outcome."""
     sketch = forest.sketches(rows)
-    scores, confidences = net.features(_embed(net, forest, rows)).double().numpy()
-    return Features(scores, sketch), Features(confidences, sketch)
+    return tuple(Features(part, sketch) for part in net.features(_embed(net, forest, rows)).double().numpy())
 
 
 def fit_priors(
@@ -190,24 +184,25 @@ def fit_priors(
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal
         priors.append(Prior(mean, np.linalg.cholesky(shrunk + 1e-9 * np.eye(len(mean)))))
     worlds = _blind_worlds(net, blind, generator)
-    kernels = [fit_kernel(priors[0], [(features, targets[:, 0]) for features, _, targets in worlds])]
-    middle = len(CONFIDENCES) // 2
-    shared = fit_kernel(priors[middle], [(features, targets[:, middle]) for _, features, targets in worlds])
-    kernels += [shared] * len(CONFIDENCES)
-    return tuple(prior.with_kernel(kernel) for prior, kernel in zip(priors, kernels, strict=True))
+    return tuple(
+        prior.with_kernel(
+            fit_kernel(prior, [(features[outcome], targets[:, outcome]) for features, targets in worlds])
+        )
+        for outcome, prior in enumerate(priors)
+    )
 
 
 def _blind_worlds(
     net: AccuracyNet, blind: Sequence[ScoredTask], generator: np.random.Generator, nodes: int = 150, worlds: int = 6
-) -> list[tuple[Features, Features, np.ndarray]]:
+) -> list[tuple[tuple[Features, ...], np.ndarray]]:
     """Features and targets of some blind nodes in some worlds."""
-    found: list[tuple[Features, Features, np.ndarray]] = []
+    found: list[tuple[tuple[Features, ...], np.ndarray]] = []
     for task in blind:
         rows = np.unique(np.concatenate(task.closures))
-        scores, confidences = node_features(net, task.forest, rows)
+        features = node_features(net, task.forest, rows)
         for world in generator.permutation(task.targets.shape[1])[:worlds]:
             seen = np.flatnonzero(~np.isnan(task.targets[rows, world]).any(axis=1))
             picked = generator.permutation(seen)[:nodes]
             targets = task.targets[rows[picked], world].astype(np.float64)
-            found.append((scores[picked], confidences[picked], targets))
+            found.append((tuple(outcome[picked] for outcome in features), targets))
     return found

@@ -17,8 +17,8 @@ import numpy as np
 from scipy import optimize, sparse
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from gnncompose.catalog.operator import Operator
 from gnncompose.composition.tree import Composition
+from gnncompose.evaluation.cost_model.features import has_branches
 
 Effects = Mapping[Hashable, float]
 MOST = 0.5
@@ -47,33 +47,33 @@ class Priors:
     noise: float = 0.02
 
 
-def effects_of(composition: Composition, own: np.ndarray, hops: np.ndarray, rows: Sequence[float]) -> dict[Hashable, float]:
+def effects_of(
+    composition: Composition, own: np.ndarray, hops: np.ndarray, beside_ms: float, rows: Sequence[float]
+) -> dict[Hashable, float]:
     """Share of the time that each effect acts on, by what names the effect.
 
     Args:
         composition: Of what.
-        own: [nodes] milliseconds of each operator's own predicted time, 0 for builtins.
-        hops: [nodes] milliseconds that each node takes beside it.
+        own: [nodes] predicted milliseconds of each operator's artifact, 0 for builtins.
+        hops: [nodes] predicted milliseconds of each builtin, 0 for artifacts.
+        beside_ms: Predicted milliseconds of a request beside its nodes.
         rows: [nodes] mean rows that reach each node when it runs.
     """
-    whole = float(own.sum() + hops.sum())
-    found: dict[Hashable, float] = {"machine": 1.0, "hop": float(hops.sum()) / whole}
+    rest = float(hops.sum()) + beside_ms
+    whole = float(own.sum()) + rest
+    found: dict[Hashable, float] = {"machine": 1.0, "hop": rest / whole}
     for node, time, reached in zip(composition.nodes, own, rows, strict=True):
         if time <= 0:
             continue
         share, size = float(time) / whole, int(np.log2(max(reached, 1.0)) / 2)
         identity, branching = node.operator.identity, has_branches(node.operator)
         setting = (identity, node.parameters)
-        for kind, of in (("operator", setting), ("sized", (identity, size)), ("data", node.id)):
+        # how long branches take lies in the data that are read, not in whose branches they are
+        data = ",".join(child.id for child in node.inputs) if branching else node.id
+        for kind, of in (("operator", setting), ("sized", (identity, size)), ("data", data)):
             key = kind, branching, of
             found[key] = found.get(key, 0.0) + share
     return found
-
-
-def has_branches(operator: Operator) -> bool:
-    """Whether what the operator does depends on the data, so that its time does, too."""
-    graph = operator.profile.graph
-    return graph is not None and (graph.tree_nodes > 0 or graph.counts.get("control", 0) > 0)
 
 
 class EffectPosterior:
@@ -111,6 +111,25 @@ class EffectPosterior:
         explained = solve_triangular(factor, (design @ given.T).toarray(), lower=True)
         return given @ (design.T @ weights), np.maximum(prior - (explained**2).sum(axis=0), 0.0)
 
+    def sample(self, effects: Sequence[Effects], generator: np.random.Generator, draws: int = 1) -> np.ndarray:
+        """float64[draws, compositions]: joint draws of the logarithmic error, the noise not included.
+
+        Prior draws of all effects, corrected by what they missed of the measurements.
+        """
+        columns: dict[Hashable, int] = dict(self._columns)
+        for row in (*self._rows, *effects):
+            for key in row:
+                columns.setdefault(key, len(columns))
+        drawn = generator.standard_normal((len(columns), draws))
+        paths = self._design(effects, columns) @ drawn
+        if self._rows:
+            design, factor, _ = self._solve()
+            known = self._design(self._rows, columns) @ drawn
+            noise = self.priors.noise * generator.standard_normal((len(self._rows), draws))
+            missed = np.array(self._errors)[:, None] - known - noise
+            paths += self._design(effects) @ (design.T @ cho_solve((factor, True), missed))
+        return np.asarray(paths).T
+
     def log_likelihood(self) -> float:
         """Logarithm of the density of all measurements."""
         _, factor, weights = self._solve()
@@ -134,16 +153,19 @@ class EffectPosterior:
             self._solved = design, factor, cho_solve((factor, True), np.array(self._errors))
         return self._solved
 
-    def _design(self, effects: Sequence[Effects]) -> sparse.csr_matrix:
-        """[compositions, effects seen so far] shares times prior standard deviations."""
-        entries = [
-            (number, self._columns[key], share * self._deviation(key))
-            for number, row in enumerate(effects)
-            for key, share in row.items()
-            if key in self._columns
-        ]
-        rows, columns, values = (np.array(part) for part in zip(*entries, strict=True))
-        return sparse.csr_matrix((values, (rows, columns)), shape=(len(effects), len(self._columns)))
+    def _design(self, effects: Sequence[Effects], columns: Mapping[Hashable, int] | None = None) -> sparse.csr_matrix:
+        """[compositions, effects] shares times prior standard deviations; by default of effects seen so far."""
+        at = self._columns if columns is None else columns
+        numbers: list[int] = []
+        places: list[int] = []
+        values: list[float] = []
+        for number, row in enumerate(effects):
+            for key, share in row.items():
+                if key in at:
+                    numbers.append(number)
+                    places.append(at[key])
+                    values.append(share * self._deviation(key))
+        return sparse.csr_matrix((values, (numbers, places)), shape=(len(effects), len(at)))
 
 
 def fit_priors(worlds: Sequence[tuple[Sequence[Effects], Sequence[float]]], start: Priors | None = None) -> Priors:

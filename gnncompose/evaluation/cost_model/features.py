@@ -107,3 +107,9 @@ def profiled_points(profile: Profile) -> list[tuple[int, float]]:
     """Batch sizes and times that the profile holds, smallest first."""
     found = ((1, profile.latency_ms), (SMALL_BATCH, profile.latency_ms_batch8), (BATCH, profile.latency_ms_batch64))
     return [(rows, ms) for rows, ms in found if ms is not None]
+
+
+def has_branches(operator: Operator) -> bool:
+    """Whether what the operator does depends on the data, so that its time does, too."""
+    graph = operator.profile.graph
+    return graph is not None and (graph.tree_nodes > 0 or graph.counts.get("control", 0) > 0)

@@ -11,8 +11,8 @@ tell by how far they differ where they were not trained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,12 +27,16 @@ from gnncompose.evaluation.cost_model.features import (
     parameter_features,
 )
 
-DYNAMIC_DIM = 8
+DYNAMIC_DIM = 11
 LATENCY_DIM = NODE_DIM + DYNAMIC_DIM
 EDGE_DIM = 5
 HOP_MS = 0.001
 BUILTIN_MS = 0.005
 INTERCEPT_MS = 0.0015
+
+
+def _nothing() -> dict[str, tuple[float, float]]:
+    return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +48,15 @@ class Usage:
         threads: Threads of every session.
         runs: Share of the requests in which each node runs, in the order of `Composition.nodes`.
         rows: Mean rows that each node runs on, over all requests.
+        told: By id of a node whose operator branches as the data say: `link` of its score and of its share of
+            confident rows in this world, which tell much of what its branches meet.
     """
 
     batch: int
     threads: int
     runs: tuple[float, ...]
     rows: tuple[float, ...]
+    told: Mapping[str, tuple[float, float]] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +161,9 @@ class GraphBuilder:
             reached = np.log(max(rows / runs, 1.0)) / 3 if runs > 0 else 0.0
             own = np.log(time / 0.05) / 2 if time > 0 else 0.0
             of_all = time * runs / whole if whole > 0 else 0.0
-            x.append([*self._features(node), own, reached, runs, of_all, *shared, number / 8])
+            told = usage.told.get(node.id)
+            behaviour = [0.0, 0.0, 0.0] if told is None else [*told, 1.0]
+            x.append([*self._features(node), own, reached, runs, of_all, *shared, number / 8, *behaviour])
             figures.append((time, runs, builtin))
             for port, child in enumerate(node.inputs):
                 source = rows_of[child.id]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from gnncompose.composition.tree import Composition, Node
-from gnncompose.execution.outputs import OutputCache, in_batches, operator_function, whole_split_output
-from gnncompose.execution.sessions import SessionPool
-from gnncompose.tasks.task import Split, Task
+from gnncompose.catalog.operator import PortType
+from gnncompose.composition.tree import Composition, Expression, Node
+from gnncompose.execution.outputs import in_batches, operator_function, whole_split_output
+from gnncompose.execution.runner import Runner, Workspace
+from gnncompose.tasks.task import Split
 
 BATCH = 256
 
@@ -49,65 +48,46 @@ class Outcomes:
                     found.routes[key] = self.routes[key]
         return found
 
-    def save(self, path: Path) -> None:
-        """Write whole or not at all; outputs must have one shape."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial.npz")
-        arrays: Mapping[str, np.ndarray] = {
-            "nodes": np.array(list(self.outputs)),
-            "outputs": np.stack(list(self.outputs.values())),
-            "routers": np.array(list(self.routes), dtype=np.str_),
-            "routes": np.array(list(self.routes.values())),
-        }
-        np.savez(partial, **arrays)
-        os.replace(partial, path)
-
-    @classmethod
-    def load(cls, path: Path) -> Outcomes:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            outputs, routes = arrays["outputs"], arrays["routes"]
-            return cls(
-                {str(key): outputs[number] for number, key in enumerate(arrays["nodes"])},
-                {str(key): routes[number] for number, key in enumerate(arrays["routers"])},
-            )
-
 
 def route_key(node: Node) -> str:
     """What a router's choice depends on: the operator and what it reads."""
     return f"{node.operator.identity}({node.inputs[0].id})"
 
 
-def run_on_split(
-    task: Task, composition: Composition, split: Split, sessions: SessionPool, cache: OutputCache
-) -> Outcomes:
-    """Run a composition on every row and keep what its nodes answered.
+def run_on_split(runner: Runner, composition: Composition, split: Split, output: PortType) -> Outcomes:
+    """Run a composition on every row and keep what its nodes answered; what the runner has cached is not run again.
 
     Args:
-        task: Whose composition it is.
+        runner: Where it may run.
         composition: What to run.
         split: On which rows.
-        sessions: Gives the sessions.
-        cache: Outputs of nodes that ran before; what it holds is not run again.
+        output: Type of the task's output; nodes of another type are not kept.
 
     Raises:
         EvaluationError: An operator failed.
+        CatalogError: An artifact is not usable.
     """
-    found = Outcomes()
-    for node in composition.nodes:
-        if task.output.type.accepts(node.type, {}):
-            found.outputs[node.id] = whole_split_output(Composition(node), split, sessions, cache)
-        if node.operator.kind == "router":
-            key = route_key(node)
-            choice = cache.get(key, split.sha256)
-            if choice is None:
-                source = node.inputs[0]
-                data = (
-                    whole_split_output(Composition(source), split, sessions, cache)
-                    if isinstance(source, Node)
-                    else split.x
-                )
-                choice = in_batches(operator_function(node, sessions), [data], BATCH).argmax(axis=1)
-                cache.put(key, split.sha256, choice)
-            found.routes[key] = choice
-    return found
+    kept = [node for node in composition.nodes if output.accepts(node.type, {})]
+    outputs = {node.id: runner.call(node_output, Composition(node), split) for node in kept}
+    routers = [node for node in composition.nodes if node.operator.kind == "router"]
+    routes = {route_key(node): runner.call(route, Composition(node), split) for node in routers}
+    return Outcomes(outputs, routes)
+
+
+def node_output(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:
+    """[rows, ...]: what a node gives on every row of a split."""
+    return whole_split_output(composition, split, workspace.sessions, workspace.outputs)
+
+
+def route(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:
+    """int64[rows]: the branch that the router on top chooses for every row of a split."""
+    key = route_key(composition.root)
+    choice = workspace.outputs.get(key, split.sha256)
+    if choice is None:
+        source: Expression = composition.root.inputs[0]
+        data = split.x
+        if isinstance(source, Node):
+            data = whole_split_output(Composition(source), split, workspace.sessions, workspace.outputs)
+        choice = in_batches(operator_function(composition.root, workspace.sessions), [data], BATCH).argmax(axis=1)
+        workspace.outputs.put(key, split.sha256, choice)
+    return choice

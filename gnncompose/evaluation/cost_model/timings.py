@@ -1,56 +1,55 @@
-"""Timed compositions: what the latency model learns from, measured for real and kept as Parquet."""
+"""Timed compositions: what the latency model learns from."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
-import pyarrow as arrow
-import pyarrow.parquet as parquet
 
 from gnncompose.composition.tree import Composition
-from gnncompose.execution.latency import ROW_SEED, measure, sample_rows
+from gnncompose.evaluation.cost import Resource
+from gnncompose.evaluation.cost_model.latency import Usage
+from gnncompose.execution.cores import claimed_cores
+from gnncompose.execution.isolation import Isolation
+from gnncompose.execution.latency import Effort, Timing
+from gnncompose.execution.load import Load
 from gnncompose.execution.plan import Plan
-from gnncompose.execution.sessions import SessionPool
-from gnncompose.tasks.task import Task
+from gnncompose.execution.reference import baseline_ns
+from gnncompose.execution.runner import Workspace
+from gnncompose.execution.work import timed
+from gnncompose.provenance import hardware
+from gnncompose.tasks.task import Split
 
-SINGLE_ROWS = 48
-SINGLE_REPEATS = 5
-BATCH_ROWS = 96
-BATCH_REPEATS = 5
-FEWEST_BATCHES = 2
+EFFORT = Effort(rows=48, repeats=5, seconds=0.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Timed:
-    """One composition timed at one batch size in one world.
+    """One composition timed in one world.
 
     Attributes:
-        task: Name of the task.
         composition_id: Whose times they are.
         condition: State of the data.
+        load: How requests arrived.
+        resource: Where it ran.
+        repetition: 0 for the first measurement, 1 for the second of the same.
         batch: Rows of a request.
         threads: Threads of every session.
-        machine: What beside the threads decides how fast it runs, such as `optimised`.
-        repetition: 0 for the first time, 1 for the second measurement of the same.
         latency_ms: Mean over requests of each one's median time.
         cpu_ms: CPU time of a request.
         reference_ms: Median time of the reference operator meanwhile.
         runs: Share of the requests in which each node runs, in the order of `Composition.nodes`.
-        rows: Mean number of rows that each node runs on, over all requests.
+        rows: Mean rows that each node runs on, over all requests.
     """
 
-    task: str
     composition_id: str
     condition: str
+    load: str
+    resource: str
+    repetition: int
     batch: int
     threads: int
-    machine: str
-    repetition: int
     latency_ms: float
     cpu_ms: float
     reference_ms: float
@@ -58,55 +57,53 @@ class Timed:
     rows: tuple[float, ...]
 
     @property
-    def key(self) -> tuple[str, str, str, int, int, str, int]:
+    def key(self) -> tuple[str, str, str, str, int]:
         """What it is the measurement of."""
-        return (
-            self.task,
-            self.composition_id,
-            self.condition,
-            self.batch,
-            self.threads,
-            self.machine,
-            self.repetition,
-        )
+        return self.composition_id, self.condition, self.load, self.resource, self.repetition
+
+    @property
+    def usage(self) -> Usage:
+        """Which nodes took part."""
+        return Usage(self.batch, self.threads, tuple(self.runs), tuple(self.rows))
 
 
 def time_composition(
-    task: Task, composition: Composition, sessions: SessionPool, condition: str, batch: int, machine: str, repetition: int
-) -> Timed:
-    """Time a composition on validation rows at a batch size.
+    isolation: Isolation, composition: Composition, split: Split, load: Load, resource: Resource
+) -> tuple[Timing, np.ndarray]:
+    """Time a composition under a load; also int64[requests, nodes], the rows that each node ran on.
+
+    Args:
+        isolation: Says where it may run; its sessions must have the resource's threads.
+        composition: What is timed.
+        split: Whose rows are sampled.
+        load: How requests arrive.
+        resource: Where it runs.
 
     Raises:
         EvaluationError: It does not run.
+        CatalogError: An artifact is not usable.
     """
-    x = task.split(condition, "validation").x
-    plan = Plan(composition, sessions)
-    inputs = requests(x, batch)
-    counts = np.array([list(plan.row_counts(part).values()) for part in inputs])
-    ran = np.array([list(plan.row_counts(part)) for part in inputs[:1]])[0].tolist()
-    assert ran == [node.id for node in composition.nodes]
-    timing = measure(plan.run, inputs, SINGLE_REPEATS if batch == 1 else BATCH_REPEATS, sessions.threads)
-    return Timed(
-        task=task.name,
-        composition_id=composition.id,
-        condition=condition,
-        batch=batch,
-        threads=sessions.threads,
-        machine=machine,
-        repetition=repetition,
-        latency_ms=float(np.median(timing.samples_ms, axis=1).mean()),
-        cpu_ms=timing.cpu_ms,
-        reference_ms=timing.reference_ms,
-        runs=tuple(map(float, (counts > 0).mean(axis=0))),
-        rows=tuple(map(float, counts.mean(axis=0))),
-    )
+    runner = isolation.runner(composition)
+    requests = load.requests(len(split.x), EFFORT)
+    counts = runner.call(node_rows, composition, split, requests)
+    cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
+    with claimed_cores(resource.threads) as cores, runner.pinned(cores):
+        best = baseline_ns(cpu)
+        figures = runner.call(timed, composition, split, load.name, EFFORT, resource.threads, best)
+    return Timing(**figures), counts
 
 
-def requests(x: np.ndarray, batch: int) -> list[np.ndarray]:
-    """The requests that are timed: always the same ones for the same rows and batch size."""
-    if batch == 1:
-        return [x[row : row + 1].copy() for row in sample_rows(len(x), SINGLE_ROWS)]
-    count = max(FEWEST_BATCHES, BATCH_ROWS // batch)
-    generator = np.random.default_rng([ROW_SEED, batch])
-    drawn = [generator.choice(len(x), size=batch, replace=batch > len(x)) for _ in range(count)]
-    return [x[np.sort(rows)].copy() for rows in drawn]
+def node_rows(workspace: Workspace, composition: Composition, split: Split, requests: np.ndarray) -> np.ndarray:
+    """int64[requests, nodes]: on how many rows each node runs, in the order of `Composition.nodes`."""
+    plan = Plan(composition, workspace.sessions)
+    found = (plan.row_counts(split.x[rows]) for rows in requests)
+    return np.array([[counts[node.id] for node in composition.nodes] for counts in found])
+
+
+def usage_of(counts: np.ndarray, batch: int, threads: int) -> Usage:
+    """How much each node takes part, from the rows that it runs on in each request [requests, nodes]."""
+    return Usage(batch, threads, _floats((counts > 0).mean(axis=0)), _floats(counts.mean(axis=0)))
+
+
+def _floats(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
+    return tuple(map(float, values))
