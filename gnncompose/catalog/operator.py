@@ -118,14 +118,36 @@ class Provenance(_Entry):
     licence: str
 
 
+class GraphFeatures(_Entry):
+    """What an artifact's graph tells of its speed; see `catalog.graph`.
+
+    Attributes:
+        nodes: ONNX nodes, those of inner graphs included.
+        flops: Arithmetic for one row.
+        moved_bytes: Bytes of activations that are read and written for one row.
+        weight_bytes: Bytes of weights that are read, once for a whole request.
+        tree_nodes: Nodes of decision trees.
+        counts: ONNX nodes by the group of their type.
+    """
+
+    nodes: int
+    flops: float
+    moved_bytes: float
+    weight_bytes: int
+    tree_nodes: int
+    counts: dict[str, int] = {}
+
+
 class Profile(_Entry):
     """What was measured of one operator alone; the catalog's hash leaves it out.
 
-    Latency and CPU time are of one row at batch 1; `score` is on clean validation data and only there
-    for models that answer the task by themselves.
+    Latency and CPU time are of one row at batch 1, or of a request of 8 or 64 rows; `score` is on clean
+    validation data and only there for models that answer the task by themselves. Bundles of an older
+    version lack some of the figures.
     """
 
     latency_ms: float | None = None
+    latency_ms_batch8: float | None = None
     latency_ms_batch64: float | None = None
     cpu_ms: float | None = None
     peak_memory_bytes: int | None = None
@@ -133,6 +155,7 @@ class Profile(_Entry):
     weights: int | None = None
     score: float | None = None
     row_deviation: float | None = None
+    graph: GraphFeatures | None = None
     hardware: str | None = None
     measured_at: str | None = None
 

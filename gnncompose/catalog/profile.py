@@ -14,7 +14,8 @@ import onnx
 import yaml
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.catalog.operator import Operator, Profile
+from gnncompose.catalog.graph import graph_features
+from gnncompose.catalog.operator import GraphFeatures, Operator, Profile
 from gnncompose.catalog.reading import entry_name, read_artifact
 from gnncompose.composition.chains import operator_alone
 from gnncompose.composition.tree import Composition, Expression, Input, Node, make_node
@@ -36,6 +37,7 @@ from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Split, Task
 
 SINGLE = Effort(rows=32, repeats=5)
+SMALL_BATCH = 8
 BATCH = 64
 TOGETHER = Effort(rows=1, repeats=7)
 LIMITS = Limits(cache_bytes=1 << 30)
@@ -111,6 +113,7 @@ class _Profiler:
             peak_memory_bytes=self._peak_memory(node, inputs),
             artifact_bytes=len(content),
             weights=runner.call(count_weights, content),
+            graph=GraphFeatures.model_validate(runner.call(read_graph, content)),
             score=self._score(operator, node),
             hardware=self.hardware,
             measured_at=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -149,9 +152,11 @@ def time_operator(
     batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
     check_output(function(batch), node.type, BATCH, "it")
     alone = time_one_by_one(function, singles, SINGLE, 1, baseline_ns)
+    few = time_one_by_one(function, [[array[:SMALL_BATCH].copy() for array in batch]], TOGETHER, 1, baseline_ns)
     together = time_one_by_one(function, [batch], TOGETHER, 1, baseline_ns, BATCH)
     speed = {
         "latency_ms": float(np.median(alone.samples_ms, axis=1).mean()),
+        "latency_ms_batch8": float(np.median(few.samples_ms)),
         "latency_ms_batch64": float(np.median(together.samples_ms)),
         "cpu_ms": alone.cpu_ms,
         "row_deviation": row_deviation(function, batch),
@@ -181,6 +186,11 @@ def count_weights(workspace: Workspace, content: bytes) -> int:
             if attribute.HasField("t"):
                 total += int(np.prod(attribute.t.dims))
     return total
+
+
+def read_graph(workspace: Workspace, content: bytes) -> dict[str, Any]:
+    """What the artifact's graph tells of its speed, as plain data."""
+    return graph_features(content).model_dump()
 
 
 def _rounded(value: float) -> float:

@@ -17,10 +17,12 @@ class Metric:
     Attributes:
         compute: From outputs [rows, ...] and labels [rows] to the metric's value.
         score: From the metric's value to the score, higher-is-better.
+        value: From the score back to the metric's value.
     """
 
     compute: Callable[[np.ndarray, np.ndarray], float]
     score: Callable[[float], float] = lambda value: value
+    value: Callable[[float], float] = lambda score: score
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:

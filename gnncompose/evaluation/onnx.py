@@ -10,6 +10,7 @@ from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import ArtifactError, CatalogError, EvaluationError, GnncomposeError, StoreError
 from gnncompose.evaluation.cost import Prices, require_provider
+from gnncompose.evaluation.cost_model.outcomes import Outcomes, run_on_split
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.cores import claimed_cores
@@ -160,6 +161,15 @@ class OnnxEvaluator:
             reference_ms=timing.reference_ms,
             noise=timing.noise,
         )
+
+    def outcomes(self, composition: Composition, split: str = "validation") -> Outcomes:
+        """What the nodes of a composition answer on every row; what `evaluate` ran is not run again.
+
+        Raises:
+            EvaluationError: It could not be run.
+        """
+        data = self.task.split(self.world.condition, split)
+        return run_on_split(self.isolation.runner(composition), composition, data, self.task.output.type)
 
     def artifact_bytes(self, composition: Composition) -> int:
         """Size of the distinct artifacts of a composition."""

@@ -51,6 +51,10 @@ class Load(Protocol):
         """How many rows are timed; of more, always the same ones are sampled."""
         ...
 
+    def requests(self, count: int, effort: Effort) -> np.ndarray:
+        """int64[requests, batch]: which of `count` rows make up each request that is timed."""
+        ...
+
     def time(self, run: Run, x: np.ndarray, effort: Effort, threads: int, baseline_ns: float) -> Timing:
         """Time a composition under this load, on the core that this thread is pinned to.
 
@@ -78,9 +82,13 @@ class SingleStream:
         """As many as the effort says."""
         return effort.rows
 
+    def requests(self, count: int, effort: Effort) -> np.ndarray:
+        """A sampled row each."""
+        return sample_rows(count, self.rows(effort))[:, None]
+
     def time(self, run: Run, x: np.ndarray, effort: Effort, threads: int, baseline_ns: float) -> Timing:
         """Samples are the times of single rows."""
-        return time_one_by_one(run, _single_rows(x, self.rows(effort)), effort, threads, baseline_ns)
+        return time_one_by_one(run, [x[row] for row in self.requests(len(x), effort)], effort, threads, baseline_ns)
 
 
 @dataclass(frozen=True)
@@ -102,12 +110,15 @@ class Offline:
         """Those of whole batches, at least four of them."""
         return self.batch * max(FEWEST_BATCHES, -(-effort.rows // self.batch))
 
+    def requests(self, count: int, effort: Effort) -> np.ndarray:
+        """Whole batches of sampled rows; data with fewer rows are gone through again."""
+        rows = self.rows(effort)
+        return np.resize(sample_rows(count, rows), rows).reshape(-1, self.batch)
+
     def time(self, run: Run, x: np.ndarray, effort: Effort, threads: int, baseline_ns: float) -> Timing:
         """Samples are the times of batches; CPU time and throughput are per row."""
-        rows = self.rows(effort)
-        chosen = sample_rows(len(x), rows)
-        chosen = np.resize(chosen, rows).reshape(-1, self.batch)  # data with fewer rows are gone through again
-        return time_one_by_one(run, [x[batch] for batch in chosen], effort, threads, baseline_ns, self.batch)
+        batches = [x[rows] for rows in self.requests(len(x), effort)]
+        return time_one_by_one(run, batches, effort, threads, baseline_ns, self.batch)
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,10 @@ class Server:
         """As many as the effort says."""
         return effort.rows
 
+    def requests(self, count: int, effort: Effort) -> np.ndarray:
+        """A sampled row each."""
+        return sample_rows(count, self.rows(effort))[:, None]
+
     def time(self, run: Run, x: np.ndarray, effort: Effort, threads: int, baseline_ns: float) -> Timing:
         """Samples are latencies, in order of arrival; two compositions see the same arrivals.
 
@@ -142,7 +157,7 @@ class Server:
             EvaluationError: The composition is busy for more than 95 % of the time at this rate: the queue would
                 grow without end, or so slowly settle that a measurement tells nothing.
         """
-        requests = _single_rows(x, self.rows(effort))
+        requests = [x[row] for row in self.requests(len(x), effort)]
         most = len(requests) * max(effort.repeats, -(-samples_needed(HIGHEST_PERCENT) // len(requests)))
         arrivals_ns = poisson_arrivals_ns(self.rate_per_s, ATTEMPTS * most)
         rounds = time_rounds(run, requests, effort, threads, baseline_ns, _Pauses(arrivals_ns))
@@ -192,10 +207,6 @@ def queue_completions_ns(arrivals_ns: np.ndarray, service_ns: np.ndarray) -> np.
         done = max(done, arrival) + service
         completions[i] = done
     return completions
-
-
-def _single_rows(x: np.ndarray, rows: int) -> list[np.ndarray]:
-    return [x[row : row + 1].copy() for row in sample_rows(len(x), rows)]
 
 
 def parse_load(text: str) -> Load:

@@ -1,0 +1,1 @@
+"""Predicts what a composition never run would score, take and cost, with the uncertainty of each figure."""
