@@ -199,6 +199,8 @@ class Independent:
             tolerance: Within which answers are equal.
         """
         rows = np.repeat(row, TRIALS, axis=0)
+        if np.abs(self.answer(composition, row)[0] - found).max() <= tolerance:
+            return False  # it is this computation that depends on the rows beside it
         for node in composition.nodes:
             if node.operator.builtin or len(node.inputs) != 1:
                 continue
