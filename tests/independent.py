@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +21,8 @@ from gnncompose.tasks.task import Task
 
 CLOSE = 1e-5
 SHARED = 0.3
+LAST_BITS = 2
+TRIALS = 256
 Choice = TypeVar("Choice")
 
 
@@ -127,12 +131,17 @@ class Independent:
         self.sessions: dict[str, ort.InferenceSession] = {}
         self.near = np.zeros(0, dtype=bool)
 
-    def answer(self, composition: Composition, x: np.ndarray) -> np.ndarray:
+    def answer(
+        self, composition: Composition, x: np.ndarray, instead: Mapping[str, np.ndarray] = MappingProxyType({})
+    ) -> np.ndarray:
+        """Answer rows; `instead` holds outputs of nodes, by id, that are taken as they are."""
         self.near = np.zeros(len(x), dtype=bool)
         known = {"input": x}
         for node in composition.nodes:
             inputs = [known[child.id] for child in node.inputs]
-            if node.operator.builtin:
+            if node.id in instead:
+                known[node.id] = instead[node.id]
+            elif node.operator.builtin:
                 known[node.id] = self.combine(node, inputs)
             elif node.operator.kind == "router":
                 known[node.id] = self.route(self.run(node, inputs[:1]), inputs[1:])
@@ -176,3 +185,29 @@ class Independent:
     def tie(self, values: np.ndarray) -> None:
         top = np.sort(values, axis=1)
         self.near |= top[:, -1] - top[:, -2] < CLOSE
+
+    def explains(self, composition: Composition, row: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
+        """Whether an answer is right but for a model that has a threshold of its own there, as trees have at splits.
+
+        The output of such a model jumps where its input changes by the last bits in which two right computations may
+        differ; the answer must be what follows from one such jump.
+
+        Args:
+            composition: What was answered.
+            row: [1, ...]: a row of the task's input.
+            found: [...]: what was answered elsewhere.
+            tolerance: Within which answers are equal.
+        """
+        rows = np.repeat(row, TRIALS, axis=0)
+        if np.abs(self.answer(composition, row)[0] - found).max() <= tolerance:
+            return False  # it is this computation that depends on the rows beside it
+        for node in composition.nodes:
+            if node.operator.builtin or len(node.inputs) != 1:
+                continue
+            given = rows if isinstance(node.inputs[0], Input) else self.answer(Composition(node.inputs[0]), rows)
+            bits = np.random.default_rng(0).integers(-LAST_BITS, LAST_BITS, given.shape, endpoint=True)
+            changes = np.where(given == 0, 0, bits * np.spacing(given)).astype(given.dtype)  # a zero has no last bits
+            answers = self.answer(composition, rows, {node.id: self.run(node, [given + changes])})
+            if (np.abs(answers - found).max(axis=1) <= tolerance).any():
+                return True
+        return False

@@ -35,6 +35,7 @@ class Agreement:
         compositions: How many.
         rows: Rows that were compared, by way.
         exempt: Rows near a threshold or a tie that differed, by way.
+        at_splits: Those of the exempt ones that lie at a threshold inside a model, as trees have at their splits.
         scores: Scores that were compared.
         kinds: How many compositions hold a combiner of each kind.
         escalated: How many had none, some or all of their rows go past the first stage of a cascade on top.
@@ -44,6 +45,7 @@ class Agreement:
     compositions: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     exempt: Counter[str] = field(default_factory=Counter)
+    at_splits: int = 0
     scores: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     escalated: Counter[str] = field(default_factory=Counter)
@@ -57,6 +59,7 @@ class Agreement:
     def add(self, other: Agreement) -> None:
         """Add what was compared elsewhere."""
         self.compositions += other.compositions
+        self.at_splits += other.at_splits
         self.scores += other.scores
         for mine, theirs in ((self.rows, other.rows), (self.exempt, other.exempt)):
             mine.update(theirs)
@@ -155,9 +158,14 @@ class Ways:
         found.kinds.update({operator.builtin or operator.kind for operator in combiners})
         for way, answer in self._answers(composition, split):
             differs = ~(np.abs(answer - expected).max(axis=1) <= most)
+            at_split = [
+                self._independent.explains(composition, split.x[row : row + 1], answer[row], most)
+                for row in np.flatnonzero(differs & ~near)
+            ]
             found.rows[way] += len(expected)
-            found.exempt[way] += int((differs & near).sum())
-            if (differs & ~near).any():
+            found.exempt[way] += int((differs & near).sum()) + sum(at_split)
+            found.at_splits += sum(at_split)
+            if not all(at_split):
                 found.disagreements.append(f"{way} differs in {differs.sum()} of {len(expected)} rows: {composition}")
         top = np.sort(expected, axis=1)
         open_rows = near | (top[:, -1] - top[:, -2] < 2 * most)  # whose most probable class may be another
