@@ -10,7 +10,7 @@ from gnncompose.agents.agent import Agent, search
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.evaluation import Budget, Evaluation, Evaluator, Trial
+from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Trial
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
 
@@ -45,7 +45,15 @@ def run_search(
     generator, space = run.generator(), run.task.space
     if run.start == "random":
         space = replace(space, initial=space.random(generator))
+    if isinstance(evaluator, Aimed):
+        evaluator.aim(reward_of)
     budget = Budget(evaluator, reward_of, run.budget, on_trial)
+    calibration = evaluator.charge(space.start)
+    if calibration > run.budget:
+        raise GnncomposeError(
+            f"budget={run.budget}: the evaluator first measures {calibration} compositions; give a budget of "
+            f"{calibration} or more, or a smaller evaluator.calibration"
+        )
     started, interrupted = time.perf_counter(), False
     for tracker in trackers:
         tracker.on_start(run)
@@ -58,9 +66,9 @@ def run_search(
     wall_s = time.perf_counter() - started
     start, best = budget.trials[0], budget.best
     summary = Summary(
-        start=_tested(start.composition, start.reward, start.evaluation, evaluator),
-        best_single=best_single(run, evaluator, reward_of, budget),
-        found=_tested(best.composition, best.reward, best.evaluation, evaluator),
+        start=_tested(start, evaluator.real, reward_of),
+        best_single=best_single(run, evaluator.real, reward_of, budget),
+        found=_tested(best, evaluator.real, reward_of),
         trials=tuple(budget.trials),
         wall_s=wall_s,
         interrupted=interrupted,
@@ -75,17 +83,16 @@ def run_search(
 def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], float], budget: Budget) -> Result:
     """The best single model without transforms by reward on validation data; nothing is charged.
 
-    What the search measured already is used as it is.
+    What the search measured already is used as it is; what it only predicted is measured now.
 
     Raises:
         GnncomposeError: No single model could be evaluated.
     """
-    known = {trial.composition.id: trial for trial in budget.trials}
+    known = {trial.composition.id: trial.evaluation for trial in budget.trials if not trial.is_predicted}
     best: tuple[float, Composition, Evaluation] | None = None
     for composition in run.task.space.single_models():
         try:
-            trial = known.get(composition.id)
-            evaluation = trial.evaluation if trial else evaluator.evaluate(composition)
+            evaluation = known[composition.id] if composition.id in known else evaluator.evaluate(composition)
         except EvaluationError:
             continue
         if evaluation is not None and (best is None or reward(evaluation) > best[0]):
@@ -93,12 +100,17 @@ def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], f
     if best is None:
         raise GnncomposeError(f'task "{run.task.name}": no single model could be evaluated; run gnncompose task check')
     value, composition, evaluation = best
-    return _tested(composition, value, evaluation, evaluator)
+    return Result(composition, value, evaluation, evaluator.evaluate(composition, "test"))
 
 
-def _tested(composition: Composition, reward: float, validation: Evaluation | None, evaluator: Evaluator) -> Result:
+def _tested(trial: Trial, evaluator: Evaluator, reward: Callable[[Evaluation], float]) -> Result:
+    """A trial's composition with its final test; what was only predicted is measured on validation data, too."""
+    validation, value = trial.evaluation, trial.reward
     assert validation is not None  # the start was evaluated, so the best was
-    return Result(composition, reward, validation, evaluator.evaluate(composition, "test"))
+    if validation.is_predicted:
+        validation = evaluator.evaluate(trial.composition)
+        value = reward(validation)
+    return Result(trial.composition, value, validation, evaluator.evaluate(trial.composition, "test"))
 
 
 def _merged(composition: Composition, run: Run) -> bytes | None:
