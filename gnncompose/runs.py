@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gnncompose.agents.agent import Agent, search
+from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Trial
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
+
+Candidate = tuple[float, Composition, Evaluation]
 
 
 def run_search(
@@ -45,15 +49,7 @@ def run_search(
     generator, space = run.generator(), run.task.space
     if run.start == "random":
         space = replace(space, initial=space.random(generator))
-    if isinstance(evaluator, Aimed):
-        evaluator.aim(reward_of)
-    budget = Budget(evaluator, reward_of, run.budget, on_trial)
-    calibration = evaluator.charge(space.start)
-    if calibration > run.budget:
-        raise GnncomposeError(
-            f"budget={run.budget}: the evaluator first measures {calibration} compositions; give a budget of "
-            f"{calibration} or more, or a smaller evaluator.calibration"
-        )
+    budget = _prepared(Budget(evaluator, reward_of, run.budget, on_trial), space)
     started, interrupted = time.perf_counter(), False
     for tracker in trackers:
         tracker.on_start(run)
@@ -64,16 +60,16 @@ def run_search(
             raise
         interrupted = True
     wall_s = time.perf_counter() - started
-    start, best = budget.trials[0], budget.best
+    found = _best_tested(_ranked(budget.trials), evaluator.real, reward_of)
     summary = Summary(
-        start=_tested(start, evaluator.real, reward_of),
+        start=_best_tested(_ranked(budget.trials[:1]), evaluator.real, reward_of),
         best_single=best_single(run, evaluator.real, reward_of, budget),
-        found=_tested(best, evaluator.real, reward_of),
+        found=found,
         trials=tuple(budget.trials),
         wall_s=wall_s,
         interrupted=interrupted,
         checkpoint=agent.checkpoint(),
-        model=_merged(best.composition, run),
+        model=_merged(found.composition, run),
     )
     for tracker in trackers:
         tracker.on_finish(summary)
@@ -88,29 +84,64 @@ def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], f
     Raises:
         GnncomposeError: No single model could be evaluated.
     """
-    known = {trial.composition.id: trial.evaluation for trial in budget.trials if not trial.is_predicted}
-    best: tuple[float, Composition, Evaluation] | None = None
+    known = {trial.composition.id: trial for trial in budget.trials if not trial.is_predicted}
+    singles: list[Candidate] = []
     for composition in run.task.space.single_models():
         try:
-            evaluation = known[composition.id] if composition.id in known else evaluator.evaluate(composition)
+            trial = known.get(composition.id)
+            evaluation = trial.evaluation if trial else evaluator.evaluate(composition)
         except EvaluationError:
             continue
-        if evaluation is not None and (best is None or reward(evaluation) > best[0]):
-            best = reward(evaluation), composition, evaluation
-    if best is None:
+        if evaluation is not None:
+            singles.append((reward(evaluation), composition, evaluation))
+    if not singles:
         raise GnncomposeError(f'task "{run.task.name}": no single model could be evaluated; run gnncompose task check')
-    value, composition, evaluation = best
-    return Result(composition, value, evaluation, evaluator.evaluate(composition, "test"))
+    return _best_tested(sorted(singles, key=lambda single: -single[0]), evaluator, reward)
 
 
-def _tested(trial: Trial, evaluator: Evaluator, reward: Callable[[Evaluation], float]) -> Result:
-    """A trial's composition with its final test; what was only predicted is measured on validation data, too."""
-    validation, value = trial.evaluation, trial.reward
-    assert validation is not None  # the start was evaluated, so the best was
-    if validation.is_predicted:
-        validation = evaluator.evaluate(trial.composition)
-        value = reward(validation)
-    return Result(trial.composition, value, validation, evaluator.evaluate(trial.composition, "test"))
+def _prepared(budget: Budget, space: Space) -> Budget:
+    """The budget, its evaluator told what is sought.
+
+    Raises:
+        GnncomposeError: It does not even pay for what the evaluator measures before its first prediction.
+    """
+    if isinstance(budget.evaluator, Aimed):
+        budget.evaluator.aim(budget.reward)
+    first = budget.evaluator.charge(space.start)
+    if first > budget.limit:
+        raise GnncomposeError(
+            f"budget={budget.limit}: the evaluator first measures {first} compositions; give a budget of {first} or "
+            f"more, or a smaller evaluator.calibration"
+        )
+    return budget
+
+
+def _ranked(trials: Sequence[Trial]) -> list[Candidate]:
+    """What was evaluated, the best first and the earliest of equals; what was measured goes before predictions."""
+    ranked = sorted(trials, key=lambda trial: trial.rank, reverse=True)
+    return [(trial.reward, trial.composition, trial.evaluation) for trial in ranked if trial.evaluation is not None]
+
+
+def _best_tested(
+    candidates: Sequence[Candidate], evaluator: Evaluator, reward: Callable[[Evaluation], float]
+) -> Result:
+    """The first that can be evaluated on test data, too: an artifact may fail on rows that no search has seen.
+
+    What was only predicted on validation data is measured there now.
+
+    Raises:
+        GnncomposeError: None can.
+    """
+    failures: list[str] = []
+    for value, composition, told in candidates:
+        try:
+            evaluation = evaluator.evaluate(composition) if told.is_predicted else told
+            value = reward(evaluation) if told.is_predicted else value
+            return Result(composition, value, evaluation, evaluator.evaluate(composition, "test"))
+        except EvaluationError as problem:
+            failures.append(f"{composition} could not be evaluated on test data: {problem}")
+            print(failures[-1], file=sys.stderr)
+    raise GnncomposeError(failures[0])
 
 
 def _merged(composition: Composition, run: Run) -> bytes | None:

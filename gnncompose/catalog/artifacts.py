@@ -47,6 +47,7 @@ def check_artifact(content: bytes, operator: Operator, where: str) -> None:
     where = f"{where}: {operator.artifact}"
     try:
         model = onnx.load_model_from_string(content)
+        _check_content(model, where)  # before onnx looks for weights in other files
         onnx.checker.check_model(model)  # pyright: ignore[reportUnknownMemberType]
     except DecodeError:
         raise CatalogError(f"{where} is no ONNX model, or a cut-off one; export or fetch it again") from None
@@ -57,7 +58,6 @@ def check_artifact(content: bytes, operator: Operator, where: str) -> None:
         raise CatalogError(f"{where} is not a valid ONNX model ({reason}); export it again") from None
     if not model.graph.node:
         raise CatalogError(f"{where} holds an empty graph; export it again")
-    _check_content(model, where)
     _check_ports(model, operator, where)
 
 
@@ -84,12 +84,12 @@ def _check_content(model: onnx.ModelProto, where: str) -> None:
 
 
 def _declared_bytes(tensor: onnx.TensorProto, dims: Sequence[int]) -> int:
-    """What a tensor of these dimensions takes in memory by its own words."""
+    """What a tensor of these dimensions takes in memory by its own words; onnx refuses negative ones later."""
     try:
         size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, TypeError, ValueError):
         size = 1
-    return max(size * math.prod(dims), len(tensor.raw_data))
+    return max(size * abs(math.prod(dims)), len(tensor.raw_data))
 
 
 def _graphs(graph: onnx.GraphProto, where: str, depth: int = 0) -> Iterator[onnx.GraphProto]:

@@ -26,7 +26,7 @@ from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.latency import Effort, sample_rows, time_one_by_one
 from gnncompose.execution.memory import ROWS as SERVED_ROWS
 from gnncompose.execution.memory import peak_memory_bytes
-from gnncompose.execution.outputs import operator_function, whole_split_output
+from gnncompose.execution.outputs import check_output, operator_function, whole_split_output
 from gnncompose.execution.reference import baseline_ns
 from gnncompose.execution.runner import Workspace
 from gnncompose.execution.sandbox import FULL
@@ -43,7 +43,9 @@ TOGETHER = Effort(rows=1, repeats=7)
 LIMITS = Limits(cache_bytes=1 << 30)
 
 
-def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda name: None) -> Catalog:
+def profile_catalog(
+    directory: Path, progress: Callable[[str], None] = lambda name: None, limits: Limits = LIMITS
+) -> Catalog:
     """Measure every operator of a bundle that has an artifact, and write the profiles into its catalog.
 
     Each operator runs alone on clean validation data, brought to it by the shortest chain of operators.
@@ -52,6 +54,7 @@ def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda na
     Args:
         directory: The bundle.
         progress: Called with the name of each operator when it is done.
+        limits: What a sandbox may take for one operator.
 
     Returns:
         The catalog with its new profiles.
@@ -61,7 +64,7 @@ def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda na
         CatalogError: An operator does not run, or nothing leads to it; nothing is written then.
     """
     task = load_task(directory)
-    profiler = _Profiler(task)
+    profiler = _Profiler(task, limits)
     profiles: dict[str, Profile] = {}
     for operator in task.catalog.operators:
         if operator.artifact is not None:
@@ -83,10 +86,11 @@ def profile_catalog(directory: Path, progress: Callable[[str], None] = lambda na
 class _Profiler:
     """Measures operators of one task one by one."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, limits: Limits) -> None:
         self.task = task
+        self.limits = limits
         self.split = task.split("clean", "validation")
-        self.isolation = Isolation(task.catalog, LIMITS, modules=(*FULL, __name__))
+        self.isolation = Isolation(task.catalog, limits, modules=(*FULL, __name__))
         machine = hardware()
         self.cpu = str(machine["cpu"])
         self.hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}"
@@ -118,9 +122,9 @@ class _Profiler:
     def _peak_memory(self, node: Node, inputs: list[np.ndarray]) -> int:
         """Of a process that serves the operator alone; with its chain where it has several inputs."""
         if len(inputs) > 1:
-            return peak_memory_bytes(Composition(node), self.task.catalog, self.split.x)
+            return peak_memory_bytes(Composition(node), self.task.catalog, self.split.x, self.limits)
         alone = make_node(node.operator, [Input(node.inputs[0].type)], dict(node.parameters))
-        return peak_memory_bytes(Composition(alone), self.task.catalog, inputs[0])
+        return peak_memory_bytes(Composition(alone), self.task.catalog, inputs[0], self.limits)
 
     def _score(self, operator: Operator, node: Node) -> float | None:
         """On clean validation, of a model whose chain answers the task."""
@@ -146,6 +150,7 @@ def time_operator(
     function = operator_function(node, workspace.sessions)
     singles = [[array[row : row + 1].copy() for array in arrays] for row in sample_rows(len(split.x), SINGLE.rows)]
     batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
+    check_output(function(batch), node.type, BATCH, "it")
     alone = time_one_by_one(function, singles, SINGLE, 1, baseline_ns)
     few = time_one_by_one(function, [[array[:SMALL_BATCH].copy() for array in batch]], TOGETHER, 1, baseline_ns)
     together = time_one_by_one(function, [batch], TOGETHER, 1, baseline_ns, BATCH)
@@ -165,7 +170,10 @@ def row_deviation(function: Callable[[list[np.ndarray]], np.ndarray], batch: lis
     alone = np.concatenate([function([array[i : i + 1] for array in batch]) for i in range(len(batch[0]))])
     if not np.issubdtype(together.dtype, np.number):
         return float((together != alone).any())
-    return float(np.abs(together.astype(np.float64) - alone).max())
+    deviation = float(np.abs(together.astype(np.float64) - alone).max())
+    if not np.isfinite(deviation):
+        raise EvaluationError("it gives numbers that are not finite; export it again")
+    return deviation
 
 
 def count_weights(workspace: Workspace, content: bytes) -> int:

@@ -18,6 +18,7 @@ from gnncompose.execution.isolation import Isolate, Isolation
 from gnncompose.execution.latency import PROTOCOL, Effort, Timing
 from gnncompose.execution.load import parse_load
 from gnncompose.execution.memory import peak_memory_bytes
+from gnncompose.execution.outputs import check_answers
 from gnncompose.execution.reference import baseline_ns
 from gnncompose.execution.work import answers, timed
 from gnncompose.execution.worker import Limits
@@ -147,7 +148,7 @@ class OnnxEvaluator:
         with claimed_cores(threads) as cores, runner.pinned(cores):
             baseline = baseline_ns(cpu)
             figures = runner.call(timed, composition, data, self.load.name, self.effort, threads, baseline)
-        timing = Timing(**figures)
+        timing = Timing(*figures)
         memory = 0
         if self._measure_memory:
             memory = peak_memory_bytes(composition, self.task.catalog, data.x, replace(self.limits, cache_bytes=0))
@@ -208,6 +209,7 @@ class OnnxEvaluator:
     def _run(self, composition: Composition, split: str) -> Evaluation:
         data = self.task.split(self.world.condition, split)
         output = self.isolation.runner(composition).call(answers, composition, data)
+        check_answers(output, composition, len(data.x))
         metric = self._metric.compute(output, data.y)
         measured = self.measure(composition, split)
         return Evaluation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -110,4 +111,6 @@ if __name__ == "__main__":
     for name in sys.argv[2:]:
         importlib.import_module(name)
     os.chdir(Path(__file__).anchor)
+    gc.collect()
+    gc.freeze()  # a worker's collector need not look at what was there before it, and so copy its pages
     run(socket.socket(fileno=int(sys.argv[1])))

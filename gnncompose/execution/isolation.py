@@ -70,15 +70,20 @@ class Isolation:
         self.sandbox.close()
 
 
-def merged_file(composition: Composition, catalog: Catalog) -> bytes:
+def merged_file(composition: Composition, catalog: Catalog, limits: Limits | None = None) -> bytes:
     """A composition as one ONNX file, made where its artifacts may be parsed.
+
+    Args:
+        composition: What to merge.
+        catalog: Where its artifacts lie.
+        limits: What a sandbox may take for it.
 
     Raises:
         CatalogError: An artifact is missing, altered, or cannot be brought to the others' opset.
         CompositionError: A router joins outputs whose size is not known beforehand.
         EvaluationError: Merging did not end well.
     """
-    isolation = Isolation(catalog, Limits())
+    isolation = Isolation(catalog, limits or Limits())
     try:
         return isolation.runner(composition).call(merged, composition, read_contents(composition, catalog))
     finally:

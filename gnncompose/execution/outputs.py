@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gnncompose.catalog.operator import PortType
 from gnncompose.composition.tree import Composition, Expression, Node
 from gnncompose.errors import CatalogError, EvaluationError
 from gnncompose.execution.combiners import combiner, confidence, threshold_of
@@ -103,22 +104,58 @@ def whole_split_output(
 
 
 def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch: int) -> np.ndarray:
-    kind = node.operator.kind
+    kind, where = node.operator.kind, f'operator "{node.operator.name}"'
     try:
         if kind == "cascade":
             return _cascade(inputs, threshold_of(node))
         if kind == "router":
-            choice = in_batches(operator_function(node, sessions), inputs[:1], batch).argmax(axis=1)
-            return _pick(choice, inputs[1:])
+            route = in_batches(operator_function(node, sessions), inputs[:1], batch)
+            check_output(route, node.operator.outputs[0].type, len(inputs[0]), where)
+            return _pick(route.argmax(axis=1), inputs[1:])
         if kind == "ensemble":
             return combiner(node)(inputs)
-        return in_batches(operator_function(node, sessions), inputs, batch)
+        output = in_batches(operator_function(node, sessions), inputs, batch)
+        check_output(output, node.type, len(inputs[0]), where)
+        return output
     except EvaluationError:
         raise
     except CatalogError as problem:
         raise EvaluationError(str(problem)) from problem
     except Exception as problem:  # ONNX Runtime raises a dozen own types
-        raise EvaluationError(f'operator "{node.operator.name}" failed: {first_line(problem)}') from None
+        raise EvaluationError(f"{where} failed: {first_line(problem)}") from None
+
+
+def check_output(output: object, kind: PortType, rows: int, where: str) -> None:
+    """Hold an output to the type of its port; what a file says of its outputs, ONNX Runtime does not hold it to.
+
+    Args:
+        output: What came out.
+        kind: What was to come out.
+        rows: For how many rows.
+        where: How the message names the operator.
+
+    Raises:
+        EvaluationError: It is something else.
+    """
+    if not isinstance(output, np.ndarray):
+        raise EvaluationError(f"{where} gives a {type(output).__name__}, not {kind}; export it with a tensor as output")
+    dtype = "str" if output.dtype.kind in "OU" else str(output.dtype)
+    if not kind.accepts(PortType(kind.domain, dtype, output.shape), {}) or output.shape[:1] != (rows,):
+        shape = ",".join(map(str, output.shape))
+        raise EvaluationError(
+            f"{where} gives {dtype}[{shape}] for {rows} rows, not {kind}; fix its entry, or export it again"
+        )
+
+
+def check_answers(output: np.ndarray, composition: Composition, rows: int) -> None:
+    """Hold the answers of a composition to the task's output type, and numbers to be finite.
+
+    Raises:
+        EvaluationError: They are something else.
+    """
+    check_output(output, composition.root.type, rows, str(composition))
+    if output.dtype.kind == "f" and not np.isfinite(output).all():
+        raise EvaluationError(f"{composition} gives answers that are not finite; export its operators again")
 
 
 def operator_function(node: Node, sessions: SessionPool) -> Callable[[list[np.ndarray]], np.ndarray]:

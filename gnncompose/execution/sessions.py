@@ -31,6 +31,8 @@ def session_options(threads: int = 1) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    # Else a file that bears the mark of ONNX Runtime's own format would be read as that, and not as what was checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 

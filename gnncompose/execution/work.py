@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import astuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def timed(
     effort: Effort,
     threads: int,
     baseline_ns: float,
-) -> dict[str, Any]:
+) -> tuple[np.ndarray, float, float, float, float, float]:
     """The attributes of the `Timing` of a composition under a load, on the core that this thread is pinned to.
 
     Args:
@@ -49,7 +49,8 @@ def timed(
         EvaluationError: It cannot be run, or does not sustain the load.
     """
     plan = Plan(composition, workspace.sessions)
-    return vars(parse_load(load).time(plan.run, split.x, effort, threads, baseline_ns))
+    timing = parse_load(load).time(plan.run, split.x, effort, threads, baseline_ns)
+    return astuple(timing)
 
 
 def merged(workspace: Workspace, composition: Composition, contents: dict[str, bytes]) -> bytes:

@@ -1,15 +1,17 @@
 """A worker: calls functions on its workspace for the process that it is connected to, within limits it cannot lift.
 
-Once confined it can open no file and no socket, write no file, and leave no core dump; memory and CPU time are
-bounded by the system, wall time by whoever calls.
+Once confined it can open no file and no socket, write no file, and leave no core dump; memory (on Linux) and CPU time
+are bounded by the system, wall time by whoever calls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import resource
 import socket
+import sys
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -119,7 +121,10 @@ def _failure(problem: Exception) -> dict[str, str | bool]:
 
 
 def _confine(connection: socket.socket, limits: Limits) -> None:
-    _limit(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes + limits.cache_bytes)
+    with contextlib.suppress(OSError):  # Linux only: where memory runs out, this process goes, and not its caller
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if sys.platform == "linux":  # macOS refuses a bound below the address space that every process has there
+        _limit(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes + limits.cache_bytes)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, connection.fileno() + 1)
@@ -140,7 +145,4 @@ def _allow_cpu(limits: Limits) -> None:
 
 
 def _address_space_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux
-        return 0
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
@@ -21,6 +21,9 @@ from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
 from gnncompose.errors import TaskError
 from gnncompose.tasks.task import SPLITS, Split, Task, read_split
+
+if TYPE_CHECKING:
+    from gnncompose.execution.worker import Limits as SandboxLimits
 
 TASK_FILE, CATALOG_FILE = "task.yaml", "catalog.yaml"
 
@@ -108,8 +111,12 @@ class BundleReport:
     row_deviation: Mapping[str, float]
 
 
-def check_bundle(directory: Path) -> BundleReport:
+def check_bundle(directory: Path, limits: SandboxLimits | None = None) -> BundleReport:
     """Check everything that the format and its rules ask of a bundle; runs each operator on real rows.
+
+    Args:
+        directory: The bundle.
+        limits: What running one operator may take.
 
     Raises:
         TaskError: `task.yaml` or the data break a rule.
@@ -124,7 +131,7 @@ def check_bundle(directory: Path) -> BundleReport:
             path = task.directory / "data" / condition / f"{split}.npz"
             if path.is_file() or split in required_splits(condition):
                 _check_split(task, f"data/{condition}/{split}.npz", read_split(task.directory, condition, split))
-    return BundleReport(task, check_artifacts(task))
+    return BundleReport(task, check_artifacts(task, limits))
 
 
 def _check_split(task: Task, where: str, rows: Split) -> None:

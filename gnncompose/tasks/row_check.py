@@ -9,9 +9,10 @@ from gnncompose.catalog.reading import entry_name
 from gnncompose.composition.chains import operator_alone
 from gnncompose.composition.tree import Composition, Expression, Input, Node
 from gnncompose.errors import CatalogError, EvaluationError
-from gnncompose.execution.outputs import operator_function, whole_split_output
+from gnncompose.execution.outputs import check_output, operator_function, whole_split_output
 from gnncompose.execution.runner import Runner, Workspace
 from gnncompose.execution.sandbox import FULL, Sandbox
+from gnncompose.execution.worker import Limits
 from gnncompose.tasks.task import Split, Task
 
 ROWS = 32
@@ -19,8 +20,12 @@ LARGEST_ROW_DEVIATION = 1e-2
 SUM_TOLERANCE = 1e-3
 
 
-def check_artifacts(task: Task) -> dict[str, float]:
+def check_artifacts(task: Task, limits: Limits | None = None) -> dict[str, float]:
     """Check each artifact's content and run each operator on real rows; all of it in the sandbox.
+
+    Args:
+        task: Whose artifacts.
+        limits: What the sandbox may take for one operator.
 
     Returns:
         By operator, the largest deviation between rows that run together and the same rows alone.
@@ -28,7 +33,7 @@ def check_artifacts(task: Task) -> dict[str, float]:
     Raises:
         CatalogError: An artifact breaks a rule, an operator does not run, mixes rows, or gives no probabilities.
     """
-    sandbox = Sandbox(task.catalog, modules=(*FULL, __name__))
+    sandbox = Sandbox(task.catalog, limits, modules=(*FULL, __name__))
     rows = task.split("clean", "validation")
     few, found = Split(rows.x[:ROWS], rows.y[:ROWS]), {}
     try:
@@ -48,6 +53,8 @@ def _deviation(task: Task, operator: Operator, rows: Split, sandbox: Runner) -> 
             sandbox.call(admitted, operator)  # what is wrong with the artifact itself is said first
             raise CatalogError(f"{where}: no chain of operators leads to its inputs; add a transform that does")
         together, alone = sandbox.call(run_rows, node, rows)
+        for output in (together, alone):
+            check_output(output, node.type, len(rows.x), "it")
     except EvaluationError as problem:
         raise CatalogError(f"{where}: does not run on clean validation rows: {problem}; export it again") from None
     return _check_outputs(together, alone, operator, where)
@@ -75,18 +82,19 @@ def run_rows(workspace: Workspace, node: Node, rows: Split) -> tuple[np.ndarray,
 
 
 def _check_outputs(together: np.ndarray, alone: np.ndarray, operator: Operator, where: str) -> float:
-    if len(together) != len(alone) or together.shape != alone.shape:
-        raise CatalogError(f"{where}: gives other shapes for rows alone than together; keep one output row a row")
+    if together.shape != alone.shape or not together.size:
+        raise CatalogError(f"{where}: gives nothing, or other shapes for rows alone than together; export it again")
     if together.dtype.kind not in "fiub":
         return float((together != alone).any())
-    deviation = float(np.abs(together.astype(np.float64) - alone.astype(np.float64)).max())
+    with np.errstate(invalid="ignore"):  # infinity less infinity is told below
+        deviation = float(np.abs(together.astype(np.float64) - alone.astype(np.float64)).max())
     if not deviation <= LARGEST_ROW_DEVIATION:
         raise CatalogError(
             f"{where}: rows alone and together differ by {deviation:.2g}, above {LARGEST_ROW_DEVIATION}; "
             f"export it row-independent (static, not dynamic, quantisation; normalisation in inference mode)"
         )
     if operator.outputs[0].type.domain == "probs":
-        off = float(np.abs(together.sum(axis=-1) - 1).max())
+        off = float(np.abs(together.sum(axis=-1) - 1).max())  # of no infinite ones: their deviation is no number
         if not np.isfinite(together).all() or not off <= SUM_TOLERANCE or together.min() < -SUM_TOLERANCE:
             raise CatalogError(
                 f"{where}: its output is no probabilities (finite, sum 1 ± {SUM_TOLERANCE}); add a Softmax"

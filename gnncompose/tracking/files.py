@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gnncompose.composition.files import save_composition
+from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.tracking.records import run_record, trial_row
 from gnncompose.tracking.report import report
@@ -39,9 +40,7 @@ class FilesTracker:
         self._rows.append(trial_row(trial, self._run.world))
         is_best = trial.evaluation is not None and all(row["reward"] < trial.reward for row in self._rows[:-1])
         if is_best:
-            path = self._run.folder / "best.composition.json"
-            save_composition(trial.composition, _temporary(path))
-            os.replace(_temporary(path), path)
+            self._save_best(trial.composition)
         if time.monotonic() - self._flushed_at > FLUSH_AFTER_S:
             self._flush()
 
@@ -49,6 +48,7 @@ class FilesTracker:
         """Write what stands only at the end."""
         folder = self._run.folder
         self._flush()
+        self._save_best(summary.found.composition)  # another than the best trial, where that fails on test data
         if summary.model is not None:
             write_atomically(folder / "best.onnx", summary.model)
         if summary.checkpoint is not None:
@@ -60,6 +60,11 @@ class FilesTracker:
         write_atomically(folder / "report.html", report(self._run, summary, record).encode())
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(folder / "run.json", text.encode())
+
+    def _save_best(self, composition: Composition) -> None:
+        path = self._run.folder / "best.composition.json"
+        save_composition(composition, _temporary(path))
+        os.replace(_temporary(path), path)
 
     def _flush(self) -> None:
         import pyarrow as arrow

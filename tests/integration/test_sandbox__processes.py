@@ -210,7 +210,7 @@ def test_sandbox__leaves_no_process_and_no_file_open(sandbox: Sandbox) -> None:
     server = fork_server((*LEAN, __name__), os.getpid())
     assert server._process is not None
     before = crowd()
-    for _ in range(100):  # workers that crash, that are ended, and that nobody ends
+    for _ in range(30):  # workers that crash, that are ended, and that nobody ends
         with pytest.raises(EvaluationError, match="SIGSEGV"):
             sandbox.call(crash)
         sandbox.call(worker_pid)
@@ -305,3 +305,7 @@ def test_fork_server__that_cannot_start_is_no_composition_s_fault() -> None:
     with pytest.raises(SandboxError, match="no sandbox can be started") as problem:
         Sandbox(Catalog("none", ()), SHORT, modules=("there_is_no_such_module",)).call(worker_pid)
     assert not isinstance(problem.value, EvaluationError)
+
+
+def test_sandbox__its_worker_goes_first_where_memory_runs_out(sandbox: Sandbox) -> None:
+    assert Path(f"/proc/{sandbox.call(worker_pid)}/oom_score_adj").read_text().strip() == "1000"
