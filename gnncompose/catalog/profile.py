@@ -24,8 +24,7 @@ from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.cores import claimed_cores
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.latency import Effort, sample_rows, time_one_by_one
-from gnncompose.execution.memory import ROWS as SERVED_ROWS
-from gnncompose.execution.memory import peak_memory_bytes
+from gnncompose.execution.memory import REQUESTS, peak_memory_bytes
 from gnncompose.execution.outputs import check_output, operator_function, whole_split_output
 from gnncompose.execution.reference import baseline_ns
 from gnncompose.execution.runner import Workspace
@@ -161,7 +160,7 @@ def time_operator(
         "cpu_ms": alone.cpu_ms,
         "row_deviation": row_deviation(function, batch),
     }
-    return speed, [array[:SERVED_ROWS] for array in arrays]
+    return speed, [array[:REQUESTS] for array in arrays]
 
 
 def row_deviation(function: Callable[[list[np.ndarray]], np.ndarray], batch: list[np.ndarray]) -> float:

@@ -151,7 +151,8 @@ class OnnxEvaluator:
         timing = Timing(*figures)
         memory = 0
         if self._measure_memory:
-            memory = peak_memory_bytes(composition, self.task.catalog, data.x, replace(self.limits, cache_bytes=0))
+            limits = replace(self.limits, cache_bytes=0)
+            memory = peak_memory_bytes(composition, self.task.catalog, data.x, limits, self.load.batch)
         return Measurement(
             samples_ms=timing.samples_ms,
             cpu_ms=timing.cpu_ms,

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import read_artifact
-from gnncompose.errors import CatalogError
+from gnncompose.errors import CatalogError, EvaluationError
 
 Run = Callable[[list[str], dict[str, np.ndarray]], list[np.ndarray]]
 PROVIDERS = ("CPUExecutionProvider",)
@@ -43,6 +43,7 @@ def open_session(
 
     Raises:
         CatalogError: It is no ONNX model that ONNX Runtime loads, or lacks a tensor that the entry names.
+        EvaluationError: The preferred execution provider does not start.
     """
     where = f'catalog.yaml: operator "{operator.name}": {operator.artifact}'
     try:
