@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gnncompose.agents.agent import Agent, search
+from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.evaluation import Budget, Evaluation, Evaluator, Trial
+from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Trial
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
 
@@ -48,7 +49,7 @@ def run_search(
     generator, space = run.generator(), run.task.space
     if run.start == "random":
         space = replace(space, initial=space.random(generator))
-    budget = Budget(evaluator, reward_of, run.budget, on_trial)
+    budget = _prepared(Budget(evaluator, reward_of, run.budget, on_trial), space)
     started, interrupted = time.perf_counter(), False
     for tracker in trackers:
         tracker.on_start(run)
@@ -59,10 +60,10 @@ def run_search(
             raise
         interrupted = True
     wall_s = time.perf_counter() - started
-    found = _best_tested(_ranked(budget.trials), evaluator)
+    found = _best_tested(_ranked(budget.trials), evaluator.real, reward_of)
     summary = Summary(
-        start=_best_tested(_ranked(budget.trials[:1]), evaluator),
-        best_single=best_single(run, evaluator, reward_of, budget),
+        start=_best_tested(_ranked(budget.trials[:1]), evaluator.real, reward_of),
+        best_single=best_single(run, evaluator.real, reward_of, budget),
         found=found,
         trials=tuple(budget.trials),
         wall_s=wall_s,
@@ -78,12 +79,12 @@ def run_search(
 def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], float], budget: Budget) -> Result:
     """The best single model without transforms by reward on validation data; nothing is charged.
 
-    What the search measured already is used as it is.
+    What the search measured already is used as it is; what it only predicted is measured now.
 
     Raises:
         GnncomposeError: No single model could be evaluated.
     """
-    known = {trial.composition.id: trial for trial in budget.trials}
+    known = {trial.composition.id: trial for trial in budget.trials if not trial.is_predicted}
     singles: list[Candidate] = []
     for composition in run.task.space.single_models():
         try:
@@ -95,7 +96,24 @@ def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], f
             singles.append((reward(evaluation), composition, evaluation))
     if not singles:
         raise GnncomposeError(f'task "{run.task.name}": no single model could be evaluated; run gnncompose task check')
-    return _best_tested(sorted(singles, key=lambda single: -single[0]), evaluator)
+    return _best_tested(sorted(singles, key=lambda single: -single[0]), evaluator, reward)
+
+
+def _prepared(budget: Budget, space: Space) -> Budget:
+    """The budget, its evaluator told what is sought.
+
+    Raises:
+        GnncomposeError: It does not even pay for what the evaluator measures before its first prediction.
+    """
+    if isinstance(budget.evaluator, Aimed):
+        budget.evaluator.aim(budget.reward)
+    first = budget.evaluator.charge(space.start)
+    if first > budget.limit:
+        raise GnncomposeError(
+            f"budget={budget.limit}: the evaluator first measures {first} compositions; give a budget of {first} or "
+            f"more, or a smaller evaluator.calibration"
+        )
+    return budget
 
 
 def _ranked(trials: Sequence[Trial]) -> list[Candidate]:
@@ -104,16 +122,22 @@ def _ranked(trials: Sequence[Trial]) -> list[Candidate]:
     return [(trial.reward, trial.composition, trial.evaluation) for trial in ranked if trial.evaluation is not None]
 
 
-def _best_tested(candidates: Sequence[Candidate], evaluator: Evaluator) -> Result:
+def _best_tested(
+    candidates: Sequence[Candidate], evaluator: Evaluator, reward: Callable[[Evaluation], float]
+) -> Result:
     """The first that can be evaluated on test data, too: an artifact may fail on rows that no search has seen.
+
+    What was only predicted on validation data is measured there now.
 
     Raises:
         GnncomposeError: None can.
     """
     failures: list[str] = []
-    for reward, composition, evaluation in candidates:
+    for value, composition, told in candidates:
         try:
-            return Result(composition, reward, evaluation, evaluator.evaluate(composition, "test"))
+            evaluation = evaluator.evaluate(composition) if told.is_predicted else told
+            value = reward(evaluation) if told.is_predicted else value
+            return Result(composition, value, evaluation, evaluator.evaluate(composition, "test"))
         except EvaluationError as problem:
             failures.append(f"{composition} could not be evaluated on test data: {problem}")
             print(failures[-1], file=sys.stderr)

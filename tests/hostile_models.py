@@ -208,12 +208,6 @@ def strings_that_double() -> ModelProto:
     return bombed(nodes, [texts("text0", "x" * 1024)])
 
 
-@case
-def tensors_that_double() -> ModelProto:
-    nodes = [node("Concat", [f"part{i}", f"part{i}"], f"part{i + 1}", axis=0) for i in range(40)]
-    return bombed([node("Identity", ["flat"], "part0"), *nodes], bomb="part40")
-
-
 # Time
 
 

@@ -139,6 +139,15 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
+class Aimed(Protocol):
+    """An evaluator that decides by what is sought which compositions are worth a measurement."""
+
+    def aim(self, reward: Callable[[Evaluation], float]) -> None:
+        """Say what is sought."""
+        ...
+
+
 class BudgetSpent(Exception):  # noqa: N818 - a signal like StopIteration, no mistake
     """No further distinct composition, or step, is left."""
 
@@ -169,9 +178,14 @@ class Trial:
         return 1 if self.evaluation is None else self.evaluation.measurements
 
     @property
+    def is_predicted(self) -> bool:
+        """Whether a model told it, and no run."""
+        return self.evaluation is not None and self.evaluation.is_predicted
+
+    @property
     def rank(self) -> tuple[bool, float]:
         """Larger for better: what was measured beats what is only predicted."""
-        return self.evaluation is not None and not self.evaluation.is_predicted, self.reward
+        return self.evaluation is not None and not self.is_predicted, self.reward
 
 
 @dataclass(eq=False)

@@ -67,9 +67,9 @@ class Timing:
         cpu_ms: CPU time of one row, corrected likewise.
         throughput_per_s: Rows answered in a second.
         reference_ms: Median time of the reference operator during the measurement.
-        noise: How much longer the machine itself made its unluckier runs: the 95th percentile of the reference's
-            times over their median, or the 99th percentile of the requests' wall time per CPU time over its
-            median, whichever is larger; 1 on a perfectly steady machine.
+        noise: How much longer the machine itself made its unluckier runs: the 99th percentile of a request's time
+            over the median time of the very same request, or the 95th percentile of the reference's times over
+            their median, whichever is larger; 1 on a perfectly steady machine.
         share_waiting: Share of the time in which another process had the core; 0 or less where none had.
     """
 
@@ -108,9 +108,9 @@ class Rounds:
     @property
     def noise(self) -> float:
         """As in `Timing`."""
+        same_request = np.percentile(self.wall_ns / np.median(self.wall_ns, axis=0), 99)
         reference = np.percentile(self.reference_ns, 95) / np.median(self.reference_ns)
-        waiting = self.wall_ns / self.cpu_ns
-        return float(max(reference, np.percentile(waiting, 99) / np.median(waiting)))
+        return float(max(same_request, reference))
 
     def timing(self, samples_ns: np.ndarray, rows_per_request: int, throughput_per_s: float) -> Timing:
         """These rounds as a timing, whose samples (float64[requests, repeats]) may be more than the bare times."""

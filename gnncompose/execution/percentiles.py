@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import bdtr
 
 CONFIDENCE = 0.99
-MOST_NOISE = {95: 2.0, 99: 1.5}
+MOST_NOISE = {95: 3.0, 99: 2.0}
 
 
 @cache

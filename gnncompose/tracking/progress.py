@@ -14,11 +14,12 @@ HEADINGS = ("test", "score", "latency mean", "latency p50", "USD per million")
 
 
 class ProgressTracker:
-    """Shows evaluations spent and the best so far on standard error, and the table on standard output."""
+    """Shows measurements spent, predictions beside them, and the best so far on standard error, and the table on standard output."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._run: Run
+        self._predictions = 0
 
     def on_start(self, run: Run) -> None:
         """Open the bar."""
@@ -34,9 +35,14 @@ class ProgressTracker:
         if trial.failure:
             self._bar.write(f"evaluation {trial.index} failed: {trial.failure}", file=sys.stderr)
         score = f"{trial.evaluation.score:.3f}" if trial.evaluation else "failed"
-        self._bar.set_postfix_str(f"best reward {trial.best_reward:.3f}, last score {score}", refresh=False)
-        self._bar.update()
-        if trial.index == self._run.budget:
+        shown = f"best reward {trial.best_reward:.3f}, last score {score}"
+        if trial.is_predicted:
+            self._predictions += 1
+        if self._predictions:
+            shown += f", {self._predictions} predicted"
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update(trial.measurements)
+        if self._bar.n >= self._run.budget and not self._predictions:
             self._bar.close()
 
     def on_finish(self, summary: Summary) -> None:
@@ -44,8 +50,10 @@ class ProgressTracker:
         assert self._bar is not None
         self._bar.close()
         if summary.interrupted:
-            print(f"interrupted after {len(summary.trials)} of {self._run.budget} evaluations", file=sys.stderr)
+            print(f"interrupted after {summary.measurements} of {self._run.budget} evaluations", file=sys.stderr)
         print(table(summary))
+        if summary.predictions:
+            print(f"\n{summary.measurements} measured, {summary.predictions} predicted")
         print(f"\nfound: {summary.found.composition}")
         print(f"files: {self._run.folder}")
 

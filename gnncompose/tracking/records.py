@@ -75,8 +75,8 @@ def run_record(run: Run, summary: Summary) -> dict[str, Any]:
         "agent": run.agent,
         "seed": run.seed,
         "budget": run.budget,
-        "evaluations": sum(trial.measurements for trial in summary.trials),
-        "predictions": sum(t.evaluation is not None and t.evaluation.is_predicted for t in summary.trials),
+        "evaluations": summary.measurements,
+        "predictions": summary.predictions,
         "wall_s": round(summary.wall_s, 3),
         "config": run.config,
         "versions": versions(),
@@ -84,6 +84,12 @@ def run_record(run: Run, summary: Summary) -> dict[str, Any]:
         "git_sha": git_sha(),
         "summary": {name: result_record(result) for name, result in summary.rows.items()},
     }
+
+
+def shown_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """What tables and charts show: what was measured or failed; predictions only where there is nothing else."""
+    measured = [trial for trial in trials if not trial.is_predicted]
+    return measured or list(trials)
 
 
 def pareto_front(trials: Sequence[Trial]) -> list[Trial]:

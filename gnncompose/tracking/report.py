@@ -10,7 +10,7 @@ from gnncompose.composition.drawing import draw
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Evaluation, Trial
 from gnncompose.tracking.charts import BLUE, GREY, ORANGE, Mark, curve, scatter
-from gnncompose.tracking.records import pareto_front
+from gnncompose.tracking.records import pareto_front, shown_trials
 from gnncompose.tracking.tracker import Run, Summary
 
 TITLES = {"start": "Start", "best_single": "Best single model", "found": "Found"}
@@ -35,18 +35,19 @@ def report(run: Run, summary: Summary, record: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    best = sorted((t for t in summary.trials if t.evaluation), key=lambda t: (-t.reward, t.index))
+    shown = shown_trials(summary.trials)
+    best = sorted((t for t in shown if t.evaluation), key=lambda t: (-t.reward, t.index))
     return environment.get_template("report.html.j2").render(
         run=run,
         record=record,
         summary=summary,
         rows=[(TITLES[name], result) for name, result in summary.rows.items()],
         drawing=Markup(_inline(draw(summary.found.composition, profiled_latencies(summary.found.composition)))),
-        curve=Markup(_curve(summary)),
-        scatter=Markup(_scatter(summary)),
+        curve=Markup(_curve(summary, shown)),
+        scatter=Markup(_scatter(summary, shown)),
         best=best[:TOP],
         failures=[trial for trial in summary.trials if trial.failure],
-        improvements=improvements(summary.trials),
+        improvements=improvements(shown),
         metric=run.task.metric,
         catalog=describe_catalog(run.task.catalog),
         sampled=_sampled(summary.found.validation),
@@ -87,20 +88,20 @@ def _sampled(evaluation: Evaluation) -> tuple[int, int] | None:
     return (measured.samples_ms.shape[0], measured.samples_ms.shape[1]) if measured is not None else None
 
 
-def _curve(summary: Summary) -> str:
+def _curve(summary: Summary, shown: Sequence[Trial]) -> str:
     levels = [
         Mark(0, summary.start.reward, "start", colour=GREY),
         Mark(0, summary.best_single.reward, "best single model", colour=ORANGE),
     ]
-    return curve([trial.best_reward for trial in summary.trials], levels, "best reward (validation)")
+    return curve([trial.best_reward for trial in shown], levels, "best reward (validation)")
 
 
-def _scatter(summary: Summary) -> str:
+def _scatter(summary: Summary, shown: Sequence[Trial]) -> str:
     def mark(evaluation: Evaluation, label: str, shape: str = "circle", colour: str = GREY) -> Mark:
         return Mark(evaluation.latency_ms_mean, evaluation.score, label, shape, colour)
 
-    points = [mark(t.evaluation, str(t.composition)) for t in summary.trials if t.evaluation]
-    front = [mark(t.evaluation, "") for t in pareto_front(summary.trials) if t.evaluation]
+    points = [mark(t.evaluation, str(t.composition)) for t in shown if t.evaluation]
+    front = [mark(t.evaluation, "") for t in pareto_front(shown) if t.evaluation]
     special = [
         mark(summary.start.validation, "start", "square", "#333333"),
         mark(summary.best_single.validation, "best single model", "triangle", ORANGE),

@@ -100,6 +100,16 @@ class Summary:
     model: bytes | None = None
 
     @property
+    def measurements(self) -> int:
+        """Compositions that were really measured; what the budget was charged."""
+        return sum(trial.measurements for trial in self.trials)
+
+    @property
+    def predictions(self) -> int:
+        """Compositions that a model told about."""
+        return sum(trial.is_predicted for trial in self.trials)
+
+    @property
     def rows(self) -> dict[str, Result]:
         """The three results that tables compare, by name."""
         return {"start": self.start, "best_single": self.best_single, "found": self.found}

@@ -25,13 +25,15 @@ MODES = ("online", "offline", "disabled")
 AXIS = "evaluations"
 METRICS = ("reward", "best_reward", "score", "latency_ms_mean", "cost_usd_per_million")
 BEST = {"best_reward": "max", "reward": "max", "score": "max", "latency_ms_mean": "min", "cost_usd_per_million": "min"}
-COLUMNS = ("index", "composition", *METRICS, "latency_ms_p50", "failure")
+PREDICTED = ("predictions", "predicted_reward")
+COLUMNS = ("index", "composition", *METRICS, "latency_ms_p50", "predicted", "failure")
 
 
 class WandbTracker:
     """Logs every evaluation, and at the end a table of compositions, the drawing and the found model.
 
-    Runs are grouped by task, condition and agent; the x-axis is the count of evaluations.
+    Runs are grouped by task, condition and agent; the x-axis is the count of measured evaluations. Predictions are
+    counted beside them, and their rewards have a name of their own.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class WandbTracker:
         self.entity = entity
         self.tags = tuple(tags)
         self._rows: list[Any] = []
+        self._measurements = 0
+        self._predictions = 0
         self._run: Run
         self._tracked: wandb.Run
 
@@ -83,16 +87,24 @@ class WandbTracker:
         self._tracked.define_metric(AXIS)
         for name in METRICS:
             self._tracked.define_metric(name, step_metric=AXIS, summary=BEST[name])
+        for name in PREDICTED:
+            self._tracked.define_metric(name, step_metric=AXIS)
 
     def on_trial(self, trial: Trial) -> None:
-        """Log one evaluation; a failed one has a reward only."""
-        values = {AXIS: trial.index, "reward": trial.reward, "best_reward": trial.best_reward}
-        measured = trial.evaluation
-        if measured is not None:
-            values |= {name: getattr(measured, name) for name in METRICS[2:]}
-        self._tracked.log(values)
-        row = {"index": trial.index, "composition": str(trial.composition), "failure": trial.failure, **values}
-        row["latency_ms_p50"] = measured.latency_ms_p50 if measured else None
+        """Log one evaluation; a failed one has a reward only, a predicted one its count and reward."""
+        self._measurements += trial.measurements
+        self._predictions += trial.is_predicted
+        figures = {"reward": trial.reward, "best_reward": trial.best_reward}
+        told = trial.evaluation
+        if told is not None:
+            figures |= {name: getattr(told, name) for name in METRICS[2:]}
+        logged = figures
+        if trial.is_predicted:
+            logged = dict(zip(PREDICTED, (self._predictions, trial.reward), strict=True))
+        self._tracked.log({AXIS: self._measurements, **logged})
+        row = {"index": trial.index, "composition": str(trial.composition), "failure": trial.failure, **figures}
+        row["latency_ms_p50"] = told.latency_ms_p50 if told else None
+        row["predicted"] = trial.is_predicted
         self._rows.append([row.get(name) for name in COLUMNS])
 
     def on_finish(self, summary: Summary) -> None:
@@ -103,7 +115,7 @@ class WandbTracker:
         page = f"<!DOCTYPE html><title>{html.escape(str(summary.found.composition))}</title>{drawing}"
         self._tracked.log(
             {
-                AXIS: len(summary.trials),
+                AXIS: summary.measurements,
                 "compositions": wandb.Table(columns=list(COLUMNS), data=self._rows),
                 "found": wandb.Html(page, inject=False),
             }

@@ -10,7 +10,7 @@ from gnncompose.evaluation.evaluation import Budget
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import World
 from gnncompose.tracking.tracker import Result, Run, Summary
-from gnncompose.tracking.wandb import METRICS, WandbTracker, choose_mode
+from gnncompose.tracking.wandb import METRICS, PREDICTED, WandbTracker, choose_mode
 
 BLOCK, HEADER = 32768, 7
 FULL, FIRST, LAST = 1, 2, 4
@@ -73,7 +73,7 @@ def test_wandb__names_and_groups_the_run(offline: list) -> None:
 
 def test_wandb__puts_evaluations_on_the_horizontal_axis(offline: list) -> None:
     metrics = {metric.name: metric.step_metric for metric in of_type(offline, "metric")}
-    assert metrics == {"evaluations": "", **dict.fromkeys(METRICS, "evaluations")}
+    assert metrics == {"evaluations": "", **dict.fromkeys((*METRICS, *PREDICTED), "evaluations")}
 
 
 def history(records: list) -> list[dict]:

@@ -181,19 +181,19 @@ def some_rounds(wall: np.ndarray, cpu: np.ndarray | None = None, reference: np.n
     return Rounds(wall, wall if cpu is None else cpu, np.full((4, 3), 9.0) if reference is None else reference)
 
 
-def test_rounds__noise_is_one_on_a_steady_machine_whatever_the_requests_take() -> None:
-    wall = np.random.default_rng(0).uniform(1, 50, size=(10, 70))
-    assert some_rounds(wall).noise == pytest.approx(1.0)
+def test_rounds__noise_is_one_on_a_steady_machine_however_rows_differ() -> None:
+    rows = np.random.default_rng(0).uniform(1, 50, size=70)
+    assert some_rounds(np.tile(rows, (10, 1))).noise == pytest.approx(1.0)
 
 
 def test_rounds__noise_tells_interrupted_requests_and_a_slow_reference() -> None:
-    cpu = np.full((10, 70), 10.0)
-    wall = cpu.copy()
-    wall.flat[::50] = 400.0  # 2 % of the requests were interrupted
-    assert some_rounds(wall, cpu).noise == pytest.approx(40.0)
+    steady = np.full((10, 70), 10.0)
+    interrupted = steady.copy()
+    interrupted.flat[::50] = 400.0  # 2 % of the requests
+    assert some_rounds(interrupted).noise == pytest.approx(40.0)
     reference = np.full(100, 10.0)
     reference[:10] = 25.0
-    assert some_rounds(cpu, cpu, reference).noise == pytest.approx(2.5)
+    assert some_rounds(steady, reference=reference).noise == pytest.approx(2.5)
 
 
 def test_rounds__cpu_time_is_the_mean_of_lower_quartiles() -> None:

@@ -39,6 +39,7 @@ from gnncompose.tasks import conditions
 from gnncompose.tasks.task import Split, Task
 
 SAVE_EVERY_S = 20.0
+SCORING_CACHE_BYTES = 1 << 30
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
 TIMINGS, MEMORY, COMPOSITIONS, CATALOG = "timings.parquet", "memory.parquet", "compositions.parquet", "catalog.yaml"
 
@@ -240,6 +241,7 @@ def read_memory(folder: Path) -> dict[str, int]:
 def _collect_scores(task: Task, compositions: Sequence[Composition], plan: Plan, folder: Path, seed: int) -> None:
     names = [*task.conditions, *(f"drawn_{number}" for number in range(plan.drawn_conditions))]
     clean = task.split(task.conditions[0], "validation")
+    isolation = Isolation(task.catalog, Limits(cache_bytes=SCORING_CACHE_BYTES))
     for number, name in enumerate(tqdm(names, desc=f"{task.name}: score", unit="world")):
         path = folder / "scores" / f"{name}.parquet"
         if path.exists():
@@ -249,17 +251,19 @@ def _collect_scores(task: Task, compositions: Sequence[Composition], plan: Plan,
         else:
             rows = slice(0, plan.drawn_rows)
             split = draw_condition(Split(clean.x[rows], clean.y[rows]), np.random.default_rng([seed, 2, number]))
-        _write(path, score_nodes(task, compositions, split))
+        _write(path, score_nodes(task, compositions, split, isolation))
+    isolation.close()
 
 
-def score_nodes(task: Task, compositions: Sequence[Composition], split: Split) -> list[dict[str, Any]]:
+def score_nodes(
+    task: Task, compositions: Sequence[Composition], split: Split, isolation: Isolation
+) -> list[dict[str, Any]]:
     """Score of every node of the task's output type, and its shares of rows at least as confident as `CONFIDENCES`.
 
     Raises:
         EvaluationError: An operator does not run.
     """
     metric = find_metric(task.metric)
-    isolation = Isolation(task.catalog, Limits(cache_bytes=2 << 30))
     found: dict[str, dict[str, Any]] = {}
     for composition in compositions:
         outcomes = run_on_split(isolation.runner(composition), composition, split, task.output.type)
@@ -268,7 +272,6 @@ def score_nodes(task: Task, compositions: Sequence[Composition], split: Split) -
                 shares = (confidence(output)[:, None] >= CONFIDENCES).mean(axis=0)
                 score = metric.score(metric.compute(output, split.y))
                 found[key] = {"node_id": key, "score": score, "confident": shares.astype(np.float32).tolist()}
-    isolation.close()
     return list(found.values())
 
 

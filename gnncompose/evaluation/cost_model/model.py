@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gnncompose.composition.tree import Composition, Node
+from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.cost_model.accuracy import CONFIDENCES, HALF, TOLD, link, unlink
+from gnncompose.evaluation.cost_model.accuracy import HALF, link, unlink
 from gnncompose.evaluation.cost_model.artifact import Fitted
+from gnncompose.evaluation.cost_model.knowledge import WorldKnowledge
 from gnncompose.evaluation.cost_model.latency import Usage
 from gnncompose.evaluation.cost_model.memory import artifact_bytes
 from gnncompose.evaluation.cost_model.outcomes import Outcomes
-from gnncompose.evaluation.cost_model.replay import Replay
-from gnncompose.evaluation.cost_model.scores import CONFIDENT, SCORE, ScoreBelief
+from gnncompose.evaluation.cost_model.scores import SCORE
 from gnncompose.evaluation.cost_model.speeds import CPU, LATENCY, SpeedBelief, Speeds
-from gnncompose.evaluation.cost_model.usage import branching_nodes, open_stages, usage_of
 from gnncompose.evaluation.cost_model.waiting import service_ms, throughput_per_s, waiting_ms
 from gnncompose.evaluation.evaluation import Evaluation
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.combiners import confidence, threshold_of
 from gnncompose.execution.latency import Effort
 from gnncompose.execution.load import parse_load
 from gnncompose.tasks.task import Task, World
@@ -81,12 +79,10 @@ class CostModel:
         self._threads = prices.resource(world.resource).threads
         self._fitted = fitted
         split = task.split(world.condition, "validation")
-        self._labels = split.y
         self._metric = find_metric(task.metric)
-        self._outcomes = Outcomes()
-        self._replay = Replay(self._outcomes, len(split.x))
+        self._knowledge = WorldKnowledge(task, split, fitted.accuracy, fitted.escalation)
+        self._scores = self._knowledge.scores
         self._requests = self.load.requests(len(split.x), effort or Effort())
-        self._scores = ScoreBelief(fitted.accuracy)
         self._speeds = SpeedBelief(fitted.latency, fitted.effects)
         self._measured: dict[str, Evaluation] = {}
         self._memory_errors: list[float] = []
@@ -105,8 +101,7 @@ class CostModel:
         """
         self._measured[composition.id] = evaluation
         if outcomes is not None:
-            self._outcomes.update(outcomes)
-            self._observe_outcomes(composition, outcomes)
+            self._knowledge.observe(composition, outcomes)
         self._scores.observe(SCORE, [composition.root], [float(link(evaluation.score))])
         (usage,) = self._usages([composition])
         served_ms = service_ms(self.load, evaluation.latency_ms_mean)
@@ -114,13 +109,6 @@ class CostModel:
         predicted = self._fitted.memory.predict(composition, self.task.catalog)
         if evaluation.peak_memory_bytes > 0 and predicted > 0:
             self._memory_errors.append(float(np.log(evaluation.peak_memory_bytes / predicted)))
-
-    def _observe_outcomes(self, composition: Composition, outcomes: Outcomes) -> None:
-        nodes = [node for node in composition.nodes if node.id in outcomes.outputs]
-        outputs = [outcomes.outputs[node.id] for node in nodes]
-        scores = [self._score_of(output) for output in outputs]
-        self._scores.observe(SCORE, nodes, [float(link(score)) for score in scores])
-        self._scores.observe(CONFIDENT, nodes, [float(link(_confident(output))) for output in outputs])
 
     def predict(self, compositions: Sequence[Composition], split: str = "validation") -> list[Evaluation]:
         """What each composition would be measured to do, with standard deviations.
@@ -190,7 +178,7 @@ class CostModel:
 
     def replays(self, composition: Composition) -> bool:
         """Whether the score follows from what ran already."""
-        return self._replay.output(composition.root) is not None
+        return self._knowledge.replay.output(composition.root) is not None
 
     def _ask(self, compositions: Sequence[Composition]) -> _Asked:
         scores = {composition.id: self._known_score(composition) for composition in compositions}
@@ -200,51 +188,11 @@ class CostModel:
         return _Asked(compositions, speeds, known, tuple(distinct.values()))
 
     def _usages(self, compositions: Sequence[Composition]) -> list[Usage]:
-        estimate, told = self._estimate(compositions), self._told(compositions)
-        return [usage_of(c, self._replay, self._requests, self._threads, estimate, told)[0] for c in compositions]
-
-    def _told(self, compositions: Sequence[Composition]) -> dict[str, tuple[float, float]]:
-        """Linked score and share of confident rows of all nodes whose operators branch."""
-        nodes = {
-            node.id: node
-            for composition in compositions
-            for node in branching_nodes(composition)
-            if self.task.output.type.accepts(node.type, {})
-        }
-        found: dict[str, tuple[float, float]] = {}
-        for key, node in nodes.items():
-            output = self._outcomes.outputs.get(key)
-            if output is not None:
-                found[key] = float(link(self._score_of(output))), float(link(_confident(output)))
-        left = [node for key, node in nodes.items() if key not in found]
-        scores, _ = self._scores.predict(SCORE, left)
-        shares, _ = self._scores.predict(CONFIDENT, left)
-        told = zip(scores.tolist(), shares.tolist(), strict=True)
-        return found | dict(zip((node.id for node in left), told, strict=True))
+        return self._knowledge.usages(compositions, self._requests, self._threads)
 
     def _known_score(self, composition: Composition) -> float | None:
-        if composition.id in self._measured:
-            return self._measured[composition.id].score
-        output = self._replay.output(composition.root)
-        return None if output is None else self._score_of(output)
-
-    def _score_of(self, output: np.ndarray) -> float:
-        return self._metric.score(self._metric.compute(output, self._labels))
-
-    def _estimate(self, compositions: Sequence[Composition]) -> Callable[[Node, int], float]:
-        """Shares that go on where replay does not know; asks for all stages of all compositions at once."""
-        stages = {node.id: node for composition in compositions for node in open_stages(composition, self._replay)}
-        told, _ = self._scores.predict(CONFIDENT, list(stages.values()))
-        values = dict(zip(stages, told, strict=True))
-        escalation = self._fitted.escalation
-
-        def estimate(node: Node, port: int) -> float:
-            if node.operator.kind == "router":
-                return 1.0 / len(node.branches)
-            unsure = float(escalation.unsure(values[node.inputs[port - 1].id], float(threshold_of(node))))
-            return escalation.handed_on(unsure, port - 1)
-
-        return estimate
+        measured = self._measured.get(composition.id)
+        return self._knowledge.score(composition) if measured is None else measured.score
 
     def _evaluation(
         self, composition: Composition, split: str, score: float, latency_ms: float, usual_ms: float, cpu_ms: float
@@ -292,8 +240,3 @@ class CostModel:
             deviation=dict.fromkeys(predicted.deviation or (), 0.0),
             measurement=None,
         )
-
-
-def _confident(output: np.ndarray) -> float:
-    """Share of the rows that are confident."""
-    return float((confidence(output) >= CONFIDENCES[TOLD]).mean())
