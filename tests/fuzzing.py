@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from hostile import IMAGE, PROBS
+from hostile_graphs import nested_ifs
 from hostile_kernels import counted, normalised, recurrent, trees
-from hostile_models import GOES_ON, bombed, floats, loop, nested_ifs, node
+from hostile_models import GOES_ON, bombed, floats, loop, node
 from onnx import ModelProto, numpy_helper
 
 from gnncompose.catalog.catalog import Catalog

@@ -5,8 +5,8 @@
         corpus.bundle(name)     # the folder, whose catalog.yaml now holds that one beside a sound one
     corpus.touched()            # whatever happened to files outside the bundle
 
-An artifact's file is named after its case. Most cases are models (`hostile_models`, `hostile_kernels`); here are those
-that lie where they should not, and those that keep weights elsewhere.
+An artifact's file is named after its case. Most cases are models (`hostile_models`, `hostile_graphs`,
+`hostile_kernels`); here are those that lie where they should not, and those that keep weights elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-import hostile_kernels  # noqa: F401 - enters its cases
+import hostile_graphs  # noqa: F401 - enters its cases
+import hostile_kernels  # noqa: F401 - likewise
 import numpy as np
 import yaml
 from hostile_models import CASES, YES, bombed, classifier, floats, ints, node

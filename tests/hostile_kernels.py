@@ -64,6 +64,12 @@ def one_hot_out_of_range() -> ModelProto:
 # Shapes
 
 
+@case
+def tensors_that_double() -> ModelProto:
+    nodes = [node("Concat", [f"part{i}", f"part{i}"], f"part{i + 1}", axis=0) for i in range(40)]
+    return bombed([node("Identity", ["flat"], "part0"), *nodes], bomb="part40")
+
+
 def reshaped(*sizes: int) -> Callable[[], ModelProto]:
     return lambda: bombed([node("Reshape", ["flat", "size"], "bomb")], [ints("size", *sizes)])
 

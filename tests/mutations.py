@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
-from hostile_models import varint
+from hostile_graphs import varint
 
 Mutate = Callable[[bytes, np.random.Generator, Sequence[bytes]], bytes]
 WILD_INTS = (0, 1, -1, 2, 7, 127, 128, 2**31 - 1, -(2**31), 2**32, 2**62, 2**63 - 1, -(2**63))

@@ -92,7 +92,7 @@ def time_composition(
     with claimed_cores(resource.threads) as cores, runner.pinned(cores):
         best = baseline_ns(cpu)
         figures = runner.call(timed, composition, split, load.name, effort, resource.threads, best)
-    return Timing(**figures), counts
+    return Timing(*figures), counts
 
 
 def node_rows(workspace: Workspace, composition: Composition, split: Split, requests: np.ndarray) -> np.ndarray:
