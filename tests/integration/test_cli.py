@@ -11,24 +11,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
+from command_line import assert_refused, run
 
 from gnncompose.composition.files import composition_to_json, save_composition
 from gnncompose.tasks.bundle import load_task
 
 PARENT = "../"
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "gnncompose.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    for word in words:
-        assert word in done.stderr
 
 
 @pytest.fixture

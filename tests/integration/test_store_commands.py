@@ -3,35 +3,26 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from command_line import assert_refused, run
 from postgres import PostgresServer
 from stored import evaluation, key
 
 from gnncompose.evaluation.store import EvaluationStore
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "gnncompose.cli", "store", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def run_store(*arguments: object) -> subprocess.CompletedProcess:
+    return run("store", *arguments)
 
 
 def answer(*arguments: object) -> dict:
-    done = run(*arguments, "--json")
+    done = run_store(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    for word in words:
-        assert word in done.stderr
 
 
 def fill(url: str) -> None:
@@ -65,7 +56,7 @@ def test_stats__counts_by_what_tells_rows_apart(path: Path) -> None:
         assert sum(count["failures"] for count in group.values()) == 3
     assert found["bytes"] > 0
     assert found["first_measured_at"] <= found["last_measured_at"]
-    text = run("stats", path).stdout
+    text = run_store("stats", path).stdout
     assert text.startswith("4 evaluations, 3 failures")
     assert "     2  hung" in text
 
@@ -101,24 +92,24 @@ def rows_of(file: Path) -> list[dict]:
 def test_export__refuses_what_it_cannot_write_and_leaves_what_was_there(path: Path) -> None:
     old = path.with_name("rows.parquet")
     old.write_text("old")
-    assert_refused(run("export", path, "-o", path.with_name("rows.xlsx")), ".parquet or .csv")
-    assert_refused(run("export", path, "-o", path.parent / "none" / "rows.csv"), "folder does not exist")
+    assert_refused(run_store("export", path, "-o", path.with_name("rows.xlsx")), ".parquet or .csv")
+    assert_refused(run_store("export", path, "-o", path.parent / "none" / "rows.csv"), "folder does not exist")
     broken = path.with_name("broken.db")
     broken.write_text("no database " * 100)
-    assert_refused(run("export", broken, "-o", old), "file is not a database")
+    assert_refused(run_store("export", broken, "-o", old), "file is not a database")
     assert old.read_text() == "old"
 
 
 def test_prune__says_how_many_rows_went(path: Path) -> None:
     assert answer("prune", path, "--failed", "--dry-run") == {"rows": 7, "pruned": 3, "dry_run": True}
     assert answer("prune", path, "--failed", "--older-than", 1)["pruned"] == 0
-    assert run("prune", path, "--failed").stdout == "3 of 7 rows are gone\n"
+    assert run_store("prune", path, "--failed").stdout == "3 of 7 rows are gone\n"
     assert answer("prune", path, "--protocol", "1")["pruned"] == 1
     assert answer("stats", path)["total"] == {"evaluations": 3, "failures": 0}
 
 
 def test_prune__wants_a_criterion(path: Path) -> None:
-    assert_refused(run("prune", path), "--failed", "--protocol", "--older-than")
+    assert_refused(run_store("prune", path), "--failed", "--protocol", "--older-than")
     assert answer("stats", path)["total"]["evaluations"] == 4
 
 
@@ -126,14 +117,14 @@ def test_prune__wants_a_criterion(path: Path) -> None:
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
 def test_store_commands__make_no_store(tmp_path: Path, command: list[str], form: str) -> None:
     name, *options = command
-    assert_refused(run(name, form.format(tmp_path / "none.db"), *options), "there is no evaluation store at")
+    assert_refused(run_store(name, form.format(tmp_path / "none.db"), *options), "there is no evaluation store at")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_store_commands__work_on_postgresql(server: PostgresServer, tmp_path: Path) -> None:
     url = server.new_database()
-    assert_refused(run("stats", url), "there is no evaluation store at")
+    assert_refused(run_store("stats", url), "there is no evaluation store at")
     fill(url)
     found = answer("stats", url)
     assert found["total"] == {"evaluations": 4, "failures": 3}
