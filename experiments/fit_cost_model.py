@@ -1,7 +1,7 @@
-"""Fit the cost model: collect timed and scored compositions, train on them, score on what was held out.
+"""Make the cost model: collect timed and scored compositions, score it on held-out ones, fit it to all.
 
 python experiments/fit_cost_model.py
-python experiments/fit_cost_model.py stage=collect data=outputs/cost_model
+python experiments/fit_cost_model.py stage=fit artifact=mine.npz
 """
 
 from __future__ import annotations
@@ -17,20 +17,29 @@ if TYPE_CHECKING:
 
 @application("fit_cost_model")
 def fit_cost_model(config: DictConfig) -> None:
-    """Run the stages that are asked for."""
+    """Build everything from its leaf, then run the stages that are asked for."""
     from hydra.utils import instantiate
 
-    from gnncompose.evaluation.cost_model.collection import collect
+    from gnncompose.evaluation.cost_model.stages import run_stages
     from gnncompose.launch import set_threads
     from gnncompose.tasks.shipped import load_shipped
 
-    set_threads(config.threads)
+    plans = instantiate(config.tasks, _convert_="all")
     prices = instantiate(config.resources)
-    plans = instantiate(config.tasks)
-    tasks = {name: load_shipped(name) for name in plans}
-    data = Path(config.data)
-    for name, task in tasks.items():
-        collect(task, plans[name], data / name, prices, config.resource, config.seed)
+    settings, scoring = (instantiate(part, _convert_="all") for part in (config.fitting, config.scoring))
+    set_threads(config.threads)
+    run_stages(
+        stage=config.stage,
+        tasks={name: load_shipped(name) for name in plans},
+        plans=plans,
+        data=Path(config.data),
+        artifact=Path(config.artifact) if config.artifact else None,
+        prices=prices,
+        resource=config.resource,
+        settings=settings,
+        scoring=scoring,
+        seed=config.seed,
+    )
 
 
 if __name__ == "__main__":

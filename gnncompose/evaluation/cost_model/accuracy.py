@@ -5,7 +5,7 @@ logit scale, is φ·β with the world's own β. That is trained jointly over all
 draws from the prior of a new world's β (empirical Bayes, the meta-learned Bayesian regression of Harrison et al.,
 ALPaCA, WAFR 2018). What φ·β misses, a radial kernel over φ covers, as in deep kernel transfer (Patacchiola et al.,
 NeurIPS 2020). A world is thus known by what was measured in it and never by name. The share of rows that are
-confident, which decides what a cascade escalates, is told in the same way.
+confident, which decides what a cascade escalates, and the spread of the answers are told in the same way.
 """
 
 from __future__ import annotations
@@ -18,29 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gnncompose.evaluation.cost_model.behaviour import OUTCOMES
 from gnncompose.evaluation.cost_model.encoder import Encoder
 from gnncompose.evaluation.cost_model.forest import Forest
 from gnncompose.evaluation.cost_model.gaussian import Features, Prior, fit_kernel
 
-# Confidences at which shares of rows are recorded; the model tells the share at one, the others follow from it.
-CONFIDENCES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999], dtype=np.float32)
-TOLD = 4
-OUTCOMES = 2
-LEAST = 1e-3
-HALF = 2.0
 SHRINKAGE = 0.2
-WEIGHTS = (1.0, 0.5)
-
-
-def link(share: np.ndarray | float) -> np.ndarray:
-    """Score or share on the scale that is modelled: half its logit, cut off at .001 and .999."""
-    cut = np.clip(share, LEAST, 1.0 - LEAST)
-    return np.log(cut / (1.0 - cut)) / HALF
-
-
-def unlink(value: np.ndarray) -> np.ndarray:
-    """Back from `link`."""
-    return 1.0 / (1.0 + np.exp(-HALF * value))
+WEIGHTS = (1.0, 0.4, 0.4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +34,8 @@ class ScoredTask:
     Attributes:
         forest: The nodes.
         closures: Rows of all nodes of each composition.
-        targets: float32[rows, worlds, OUTCOMES]: `link` of the score and of the share of confident rows; NaN where
-            a node gives no prediction or must not be seen.
+        targets: float32[rows, worlds, OUTCOMES]: behaviours as `Behaviour.linked` gives them; NaN where a node gives
+            no prediction or must not be seen.
     """
 
     forest: Forest
@@ -69,7 +53,7 @@ class ScoredTask:
 
 
 class AccuracyNet(nn.Module):
-    """Features of nodes whose products with a world's β are its scores and confidences."""
+    """Features of nodes whose products with a world's β are their linked behaviours."""
 
     def __init__(self, width: int = 96, dimension: int = 64, dropout: float = 0.1) -> None:
         """Lay out the layers.
@@ -83,14 +67,14 @@ class AccuracyNet(nn.Module):
         self.settings = {"width": width, "dimension": dimension, "dropout": dropout}
         self.dimension = dimension
         self.encoder = Encoder(width, dropout)
-        self.scores = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dimension - 1))
-        self.confidences = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dimension - 1))
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dimension - 1)) for _ in range(OUTCOMES)
+        )
 
-    def features(self, embeddings: Float[Tensor, "node width"]) -> Float[Tensor, "2 node dimension"]:
-        """φ of the scores and of the confidences."""
+    def features(self, embeddings: Float[Tensor, "node width"]) -> Float[Tensor, "outcome node dimension"]:
+        """φ of every outcome."""
         ones = torch.ones(len(embeddings), 1)
-        both = [torch.cat([head(embeddings), ones], dim=1) for head in (self.scores, self.confidences)]
-        return torch.stack(both)
+        return torch.stack([torch.cat([head(embeddings), ones], dim=1) for head in self.heads])
 
 
 @dataclass(frozen=True)

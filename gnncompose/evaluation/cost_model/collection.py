@@ -25,12 +25,11 @@ from gnncompose.composition.files import composition_from_json, composition_to_j
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.cost_model.accuracy import CONFIDENCES
+from gnncompose.evaluation.cost_model.behaviour import Behaviour
 from gnncompose.evaluation.cost_model.outcomes import run_on_split
 from gnncompose.evaluation.cost_model.sampling import ShapedSampler
 from gnncompose.evaluation.cost_model.timings import Timed, time_composition, usage_of
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.combiners import confidence
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.load import parse_load
 from gnncompose.execution.memory import peak_memory_bytes
@@ -80,7 +79,7 @@ class Collected:
         compositions: The compositions.
         timings: What was timed.
         memory: Peak memory in bytes by composition id.
-        scores: Of each world its name, and by node id the score and the shares of rows at least so confident.
+        scores: Of each world its name, and by node id how it behaves there.
     """
 
     name: str
@@ -89,7 +88,7 @@ class Collected:
     compositions: tuple[Composition, ...]
     timings: tuple[Timed, ...]
     memory: Mapping[str, int]
-    scores: Mapping[str, Mapping[str, np.ndarray]]
+    scores: Mapping[str, Mapping[str, Behaviour]]
 
 
 def collect(task: Task, plan: Plan, folder: Path, prices: Prices, resource: str, seed: int) -> None:
@@ -258,7 +257,7 @@ def _collect_scores(task: Task, compositions: Sequence[Composition], plan: Plan,
 def score_nodes(
     task: Task, compositions: Sequence[Composition], split: Split, isolation: Isolation
 ) -> list[dict[str, Any]]:
-    """Score of every node of the task's output type, and its shares of rows at least as confident as `CONFIDENCES`.
+    """How every node of the task's output type behaves.
 
     Raises:
         EvaluationError: An operator does not run.
@@ -269,9 +268,7 @@ def score_nodes(
         outcomes = run_on_split(isolation.runner(composition), composition, split, task.output.type)
         for key, output in outcomes.outputs.items():
             if key not in found:
-                shares = (confidence(output)[:, None] >= CONFIDENCES).mean(axis=0)
-                score = metric.score(metric.compute(output, split.y))
-                found[key] = {"node_id": key, "score": score, "confident": shares.astype(np.float32).tolist()}
+                found[key] = {"node_id": key, **asdict(Behaviour.of(output, split.y, metric))}
     return list(found.values())
 
 
@@ -309,10 +306,12 @@ def read_collected(folder: Path, source: PortType) -> Collected:
         raise EvaluationError(f"{folder}: nothing was collected there; run stage=collect first")
     catalog = load_catalog(folder / CATALOG)
     shapes, compositions = read_compositions(folder, catalog, source)
-    scores: dict[str, dict[str, np.ndarray]] = {}
+    scores: dict[str, dict[str, Behaviour]] = {}
     for path in sorted((folder / "scores").glob("*.parquet")):
         rows = parquet.read_table(path).to_pylist()
-        scores[path.stem] = {row["node_id"]: np.array([row["score"], *row["confident"]]) for row in rows}
+        scores[path.stem] = {
+            row["node_id"]: Behaviour(row["score"], tuple(row["confident"]), row["spread"]) for row in rows
+        }
     return Collected(
         name=folder.name,
         catalog=catalog,

@@ -16,12 +16,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import optimize, sparse
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.special import softmax
 
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost_model.features import has_branches
 
 Effects = Mapping[Hashable, float]
 MOST = 0.5
+ROBUST_FROM = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Priors:
     data: float = 0.05
     branching: float = 3.0
     noise: float = 0.02
+
+
+# For a machine or a catalog unlike those that the priors were fitted to.
+DOUBTING = Priors(machine=0.7, hop=0.5, operator=0.25, sized=0.15, data=0.1, branching=2.0, noise=0.06)
 
 
 def effects_of(
@@ -91,14 +97,17 @@ class EffectPosterior:
         return len(self._rows)
 
     def observe(self, effects: Effects, error: float) -> None:
-        """Take in one measurement.
+        """Take in one measurement; once there are some, one that is far out counts as if it were less so.
 
         Args:
             effects: From `effects_of`.
             error: Logarithm of measured over predicted.
         """
+        if len(self._rows) >= ROBUST_FROM:
+            middle = float(np.median(self._errors))
+            error = float(np.clip(error, middle - MOST, middle + MOST))
         self._rows.append(effects)
-        self._errors.append(float(np.clip(error, -MOST, MOST)) if len(self._rows) > 10 else error)
+        self._errors.append(error)
         self._solved = None
 
     def predict(self, effects: Sequence[Effects]) -> tuple[np.ndarray, np.ndarray]:
@@ -168,6 +177,43 @@ class EffectPosterior:
         return sparse.csr_matrix((values, (numbers, places)), shape=(len(effects), len(at)))
 
 
+class EffectMixture:
+    """Posteriors under several priors, weighted by how likely they make what was measured."""
+
+    def __init__(self, priors: Sequence[Priors]) -> None:
+        """Begin with nothing measured; until then the first prior holds."""
+        self.parts = [EffectPosterior(prior) for prior in priors]
+
+    def observe(self, effects: Effects, error: float) -> None:
+        """Take in one measurement; see `EffectPosterior.observe`."""
+        for part in self.parts:
+            part.observe(effects, error)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float64[parts]: posterior probability of each part, of sum 1."""
+        if not len(self.parts[0]):
+            return np.eye(len(self.parts))[0]
+        return softmax([part.log_likelihood() for part in self.parts])
+
+    def predict(self, effects: Sequence[Effects]) -> tuple[np.ndarray, np.ndarray]:
+        """[compositions] mean and variance of the logarithmic error, the noise included."""
+        weights = self.weights
+        found = [part.predict(effects) for part in self.parts]
+        means = np.stack([mean for mean, _ in found])
+        variances = np.stack([v + part.priors.noise**2 for (_, v), part in zip(found, self.parts, strict=True)])
+        mean = weights @ means
+        return mean, weights @ (variances + (means - mean) ** 2)
+
+    def sample(self, effects: Sequence[Effects], generator: np.random.Generator, draws: int = 1) -> np.ndarray:
+        """float64[draws, compositions]: joint draws, each of one part that is itself drawn."""
+        counts = generator.multinomial(draws, self.weights)
+        found = [
+            part.sample(effects, generator, int(count)) for part, count in zip(self.parts, counts, strict=True) if count
+        ]
+        return generator.permutation(np.concatenate(found))
+
+
 def fit_priors(worlds: Sequence[tuple[Sequence[Effects], Sequence[float]]], start: Priors | None = None) -> Priors:
     """Priors under which what was measured in some worlds is most likely (type-II maximum likelihood).
 
@@ -184,7 +230,7 @@ def fit_priors(worlds: Sequence[tuple[Sequence[Effects], Sequence[float]]], star
         for effects, errors in worlds:
             posterior = EffectPosterior(priors)
             for row, error in zip(effects, errors, strict=True):
-                posterior.observe(row, float(np.clip(error, -MOST, MOST)))
+                posterior.observe(row, error)
             total -= posterior.log_likelihood()
         return total
 

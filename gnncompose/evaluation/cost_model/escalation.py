@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnncompose.evaluation.cost_model.accuracy import CONFIDENCES, TOLD, link, unlink
+from gnncompose.evaluation.cost_model.behaviour import CONFIDENCES, TOLD, link, unlink
 
 
 @dataclass(frozen=True)

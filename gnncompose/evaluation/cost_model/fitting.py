@@ -13,8 +13,9 @@ from torch import Tensor
 
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost_model import accuracy, effects, latency
-from gnncompose.evaluation.cost_model.accuracy import TOLD, AccuracyNet, ScoredTask, link
+from gnncompose.evaluation.cost_model.accuracy import AccuracyNet, ScoredTask
 from gnncompose.evaluation.cost_model.artifact import Fitted
+from gnncompose.evaluation.cost_model.behaviour import CONFIDENT, OUTCOMES, Behaviour
 from gnncompose.evaluation.cost_model.collection import Collected
 from gnncompose.evaluation.cost_model.effects import Effects, Priors
 from gnncompose.evaluation.cost_model.escalation import EscalationModel, fit_escalation
@@ -104,10 +105,10 @@ class LatencyData:
         return len(self.compositions)
 
 
-def _told(composition: Composition, scores: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """What is known of the nodes whose operators branch."""
+def _told(composition: Composition, scores: Mapping[str, Behaviour]) -> dict[str, tuple[float, ...]]:
+    """How the nodes behave whose operators branch."""
     nodes = [node for node in composition.nodes if has_branches(node.operator) and node.id in scores]
-    return {node.id: (float(link(scores[node.id][0])), float(link(scores[node.id][1 + TOLD]))) for node in nodes}
+    return {node.id: tuple(scores[node.id].linked.tolist()) for node in nodes}
 
 
 def fit(collected: Sequence[Collected], settings: Settings, seed: int, progress: Progress) -> Fitted:
@@ -188,11 +189,10 @@ def scored_task(collected: Collected) -> ScoredTask:
     """Scores of all nodes in all worlds of one task."""
     forest = Forest()
     forest.add(collected.compositions)
-    targets = np.full((len(forest), len(collected.scores), accuracy.OUTCOMES), np.nan, dtype=np.float32)
+    targets = np.full((len(forest), len(collected.scores), OUTCOMES), np.nan, dtype=np.float32)
     for world, scores in enumerate(collected.scores.values()):
         rows = [forest.rows[key] for key in scores]
-        values = np.stack(list(scores.values()))
-        targets[rows, world] = link(values[:, [0, 1 + TOLD]])
+        targets[rows, world] = np.stack([behaviour.linked for behaviour in scores.values()])
     closures = tuple(np.array([forest.rows[node.id] for node in c.nodes]) for c in collected.compositions)
     return ScoredTask(forest, closures, targets)
 
@@ -221,8 +221,8 @@ def fit_accuracy(
 
 def escalation_of(collected: Sequence[Collected]) -> EscalationModel:
     """How shares of confident rows hang together, from all nodes, and from the timed cascades of three stages or more."""
-    shares = np.concatenate(
-        [np.stack(list(scores.values()))[:, 1:] for task in collected for scores in task.scores.values()]
+    shares = np.array(
+        [node.confident for task in collected for scores in task.scores.values() for node in scores.values()]
     )
     alone = fit_escalation(shares, [])
     pairs: list[tuple[float, float]] = []
@@ -237,7 +237,7 @@ def escalation_of(collected: Sequence[Collected]) -> EscalationModel:
             for stage, after in zip(root.inputs[1:-1], root.inputs[2:], strict=True):
                 known = scores.get(stage.id)
                 if known is not None and rows[stage.id] > 0 and rows[after.id] < rows[stage.id]:
-                    told = float(link(known[1 + TOLD]))
+                    told = float(known.linked[CONFIDENT])
                     unsure = float(alone.unsure(told, float(root.parameter("threshold"))))  # type: ignore[arg-type]
                     pairs.append((unsure, rows[after.id] / rows[stage.id]))
     return fit_escalation(shares, pairs)

@@ -7,16 +7,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gnncompose.composition.tree import Composition, Node
-from gnncompose.evaluation.cost_model.accuracy import CONFIDENCES, TOLD, AccuracyNet, link
+from gnncompose.evaluation.cost_model.behaviour import CONFIDENT, OUTCOMES, Behaviour
 from gnncompose.evaluation.cost_model.escalation import EscalationModel
-from gnncompose.evaluation.cost_model.gaussian import Prior
 from gnncompose.evaluation.cost_model.latency import Usage
 from gnncompose.evaluation.cost_model.outcomes import Outcomes
 from gnncompose.evaluation.cost_model.replay import Replay
-from gnncompose.evaluation.cost_model.scores import CONFIDENT, SCORE, ScoreBelief
+from gnncompose.evaluation.cost_model.scores import Member, ScoreBelief
 from gnncompose.evaluation.cost_model.usage import branching_nodes, open_stages, usage_of
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.combiners import confidence, threshold_of
+from gnncompose.execution.combiners import threshold_of
 from gnncompose.tasks.task import Split, Task
 
 
@@ -33,7 +32,7 @@ class WorldKnowledge:
         self,
         task: Task,
         split: Split,
-        members: Sequence[tuple[AccuracyNet, tuple[Prior, ...]]],
+        members: Sequence[Member],
         escalation: EscalationModel,
     ) -> None:
         """Begin with what was learned elsewhere.
@@ -56,9 +55,9 @@ class WorldKnowledge:
         """Take in what the nodes of a composition answered."""
         self.outcomes.update(outcomes)
         nodes = [node for node in composition.nodes if node.id in outcomes.outputs]
-        outputs = [outcomes.outputs[node.id] for node in nodes]
-        self.scores.observe(SCORE, nodes, [float(link(self.score_of(output))) for output in outputs])
-        self.scores.observe(CONFIDENT, nodes, [float(link(confident_share(output))) for output in outputs])
+        linked = np.array([self._behaviour(outcomes.outputs[node.id]) for node in nodes]).reshape(-1, OUTCOMES)
+        for outcome in range(OUTCOMES):
+            self.scores.observe(outcome, nodes, linked[:, outcome].tolist())
 
     def score(self, composition: Composition) -> float | None:
         """The score, where it follows from what ran."""
@@ -80,23 +79,21 @@ class WorldKnowledge:
         estimate, told = self._estimate(compositions), self._told(compositions)
         return [usage_of(composition, self.replay, requests, threads, estimate, told)[0] for composition in compositions]
 
-    def _told(self, compositions: Sequence[Composition]) -> dict[str, tuple[float, float]]:
-        """Linked score and share of confident rows of all nodes whose operators branch."""
+    def _behaviour(self, output: np.ndarray) -> np.ndarray:
+        return Behaviour.of(output, self._labels, self._metric).linked
+
+    def _told(self, compositions: Sequence[Composition]) -> dict[str, tuple[float, ...]]:
+        """Linked behaviour of all nodes whose operators branch."""
         nodes = {
             node.id: node
             for composition in compositions
             for node in branching_nodes(composition)
             if self._output.accepts(node.type, {})
         }
-        found: dict[str, tuple[float, float]] = {}
-        for key in nodes:
-            output = self.outcomes.outputs.get(key)
-            if output is not None:
-                found[key] = float(link(self.score_of(output))), float(link(confident_share(output)))
+        known = self.outcomes.outputs
+        found = {key: tuple(self._behaviour(known[key]).tolist()) for key in nodes if key in known}
         left = [node for key, node in nodes.items() if key not in found]
-        scores, _ = self.scores.predict(SCORE, left)
-        shares, _ = self.scores.predict(CONFIDENT, left)
-        told = zip(scores.tolist(), shares.tolist(), strict=True)
+        told = zip(*(self.scores.predict(outcome, left)[0].tolist() for outcome in range(OUTCOMES)), strict=True)
         return found | dict(zip((node.id for node in left), told, strict=True))
 
     def _estimate(self, compositions: Sequence[Composition]) -> Callable[[Node, int], float]:
@@ -112,8 +109,3 @@ class WorldKnowledge:
             return self._escalation.handed_on(unsure, port - 1)
 
         return estimate
-
-
-def confident_share(output: np.ndarray) -> float:
-    """Share of the rows that are confident."""
-    return float((confidence(output) >= CONFIDENCES[TOLD]).mean())

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnncompose.composition.tree import INPUT_ID, Composition, Node, Parameters
+from gnncompose.evaluation.cost_model.behaviour import OUTCOMES
 from gnncompose.evaluation.cost_model.features import (
     NODE_DIM,
     alone_ms,
@@ -27,7 +28,7 @@ from gnncompose.evaluation.cost_model.features import (
     parameter_features,
 )
 
-DYNAMIC_DIM = 11
+DYNAMIC_DIM = 8 + OUTCOMES + 1
 LATENCY_DIM = NODE_DIM + DYNAMIC_DIM
 EDGE_DIM = 5
 HOP_MS = 0.001
@@ -35,7 +36,7 @@ BUILTIN_MS = 0.005
 INTERCEPT_MS = 0.0015
 
 
-def _nothing() -> dict[str, tuple[float, float]]:
+def _nothing() -> dict[str, tuple[float, ...]]:
     return {}
 
 
@@ -48,15 +49,15 @@ class Usage:
         threads: Threads of every session.
         runs: Share of the requests in which each node runs, in the order of `Composition.nodes`.
         rows: Mean rows that each node runs on, over all requests.
-        told: By id of a node whose operator branches as the data say: `link` of its score and of its share of
-            confident rows in this world, which tell much of what its branches meet.
+        told: By id of a node whose operator branches as the data say: its linked behaviour in this world, which tells
+            much of what its branches meet.
     """
 
     batch: int
     threads: int
     runs: tuple[float, ...]
     rows: tuple[float, ...]
-    told: Mapping[str, tuple[float, float]] = field(default_factory=_nothing)
+    told: Mapping[str, tuple[float, ...]] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +163,7 @@ class GraphBuilder:
             own = np.log(time / 0.05) / 2 if time > 0 else 0.0
             of_all = time * runs / whole if whole > 0 else 0.0
             told = usage.told.get(node.id)
-            behaviour = [0.0, 0.0, 0.0] if told is None else [*told, 1.0]
+            behaviour = [0.0] * (OUTCOMES + 1) if told is None else [*told, 1.0]
             x.append([*self._features(node), own, reached, runs, of_all, *shared, number / 8, *behaviour])
             figures.append((time, runs, builtin))
             for port, child in enumerate(node.inputs):

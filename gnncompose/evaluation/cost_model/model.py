@@ -10,13 +10,12 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.cost_model.accuracy import HALF, link, unlink
+from gnncompose.evaluation.cost_model.behaviour import HALF, SCORE, link, unlink
 from gnncompose.evaluation.cost_model.artifact import Fitted
 from gnncompose.evaluation.cost_model.knowledge import WorldKnowledge
 from gnncompose.evaluation.cost_model.latency import Usage
 from gnncompose.evaluation.cost_model.memory import artifact_bytes
 from gnncompose.evaluation.cost_model.outcomes import Outcomes
-from gnncompose.evaluation.cost_model.scores import SCORE
 from gnncompose.evaluation.cost_model.speeds import CPU, LATENCY, SpeedBelief, Speeds
 from gnncompose.evaluation.cost_model.waiting import service_ms, throughput_per_s, waiting_ms
 from gnncompose.evaluation.evaluation import Evaluation

@@ -1,4 +1,4 @@
-"""What is believed of the scores and confidences of one world's compositions."""
+"""What is believed of the behaviour of one world's compositions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,32 @@ import torch
 from torch import Tensor
 
 from gnncompose.composition.tree import Composition, Node
-from gnncompose.evaluation.cost_model.accuracy import OUTCOMES, AccuracyNet
+from gnncompose.evaluation.cost_model.accuracy import AccuracyNet
+from gnncompose.evaluation.cost_model.behaviour import OUTCOMES
 from gnncompose.evaluation.cost_model.forest import Forest
 from gnncompose.evaluation.cost_model.gaussian import HALF_TRUSTING, UNTRUSTING, Features, Mixture, Prior
 
-SCORE, CONFIDENT = range(OUTCOMES)
 Expressions = Sequence[Node]
+
+
+Member = tuple[AccuracyNet, tuple[Prior, ...]]
+
+
+def mixture_of(members: Sequence[Member], outcome: int) -> Mixture:
+    """Processes of an outcome: of each network one as it was fitted, and others for catalogs unlike those it saw."""
+    return Mixture(
+        [
+            prior.with_kernel(kernel)
+            for prior in (priors[outcome] for _, priors in members)
+            for kernel in (prior.kernel, HALF_TRUSTING, UNTRUSTING)
+        ]
+    )
 
 
 class ScoreBelief:
     """Processes of every network and kernel, and the embeddings that they read, each computed once."""
 
-    def __init__(self, members: Sequence[tuple[AccuracyNet, tuple[Prior, ...]]]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         """Begin with the prior.
 
         Args:
@@ -30,25 +44,16 @@ class ScoreBelief:
         self._nets = [net for net, _ in members]
         self._embedded: list[Tensor] = [net.encoder.blank(1).detach() for net in self._nets]
         self._learned: list[np.ndarray] = [np.zeros((OUTCOMES, 1, net.dimension)) for net in self._nets]
-        self._mixtures = [
-            Mixture(
-                [
-                    prior.with_kernel(kernel)
-                    for prior in (priors[outcome] for _, priors in members)
-                    for kernel in (prior.kernel, HALF_TRUSTING, UNTRUSTING)
-                ]
-            )
-            for outcome in range(OUTCOMES)
-        ]
+        self._mixtures = [mixture_of(members, outcome) for outcome in range(OUTCOMES)]
         self._observed: list[set[int]] = [set() for _ in range(OUTCOMES)]
 
     def observe(self, outcome: int, nodes: Expressions, targets: Sequence[float]) -> None:
         """Take in linked outcomes of nodes; those that were seen before are left out.
 
         Args:
-            outcome: `SCORE` or `CONFIDENT`.
+            outcome: Its number in `behaviour`.
             nodes: Whose.
-            targets: What `link` gives of each.
+            targets: The linked outcome of each.
         """
         rows = self._rows(nodes)
         fresh = {row: target for row, target in zip(rows, targets, strict=True) if row not in self._observed[outcome]}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gnncompose.composition.tree import Composition
-from gnncompose.evaluation.cost_model.effects import EffectPosterior, Effects, Priors, effects_of
+from gnncompose.evaluation.cost_model.effects import DOUBTING, EffectMixture, Effects, Priors, effects_of
 from gnncompose.evaluation.cost_model.latency import GraphBuilder, LatencyNet, TimedGraphs, Usage
 
 LATENCY, CPU = 0, 1
@@ -77,7 +77,7 @@ class SpeedBelief:
         """Begin uncorrected."""
         self._nets = nets
         self._builder = GraphBuilder()
-        self._posteriors = [EffectPosterior(priors), EffectPosterior(priors)]
+        self._posteriors = [EffectMixture((priors, DOUBTING)) for _ in (LATENCY, CPU)]
 
     def raw(self, compositions: Sequence[Composition], usages: Sequence[Usage]) -> Speeds:
         """What the networks say.
@@ -98,8 +98,7 @@ class SpeedBelief:
         """float64[2, compositions] twice: mean and variance of the logarithms of latency and CPU time in ms."""
         corrections = [posterior.predict(speeds.effects) for posterior in self._posteriors]
         mean = speeds.logs + np.stack([mean for mean, _ in corrections])
-        noise = np.array([[posterior.priors.noise**2] for posterior in self._posteriors])
-        return mean, speeds.variances + np.stack([variance for _, variance in corrections]) + noise
+        return mean, speeds.variances + np.stack([variance for _, variance in corrections])
 
     def sample(self, speeds: Speeds, generator: np.random.Generator, draws: int) -> np.ndarray:
         """float64[2, draws, compositions]: joint draws of the logarithms."""

@@ -85,7 +85,7 @@ def time_composition(
         EvaluationError: It does not run.
         CatalogError: An artifact is not usable.
     """
-    runner, effort = isolation.runner(composition), SINGLE_ROWS if load.batch == 1 else BATCHES
+    runner, effort = isolation.runner(composition), effort_of(load)
     requests = load.requests(len(split.x), effort)
     counts = runner.call(node_rows, composition, split, requests)
     cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
@@ -93,6 +93,11 @@ def time_composition(
         best = baseline_ns(cpu)
         figures = runner.call(timed, composition, split, load.name, effort, resource.threads, best)
     return Timing(*figures), counts
+
+
+def effort_of(load: Load) -> Effort:
+    """How much is timed under a load."""
+    return SINGLE_ROWS if load.batch == 1 else BATCHES
 
 
 def node_rows(workspace: Workspace, composition: Composition, split: Split, requests: np.ndarray) -> np.ndarray:

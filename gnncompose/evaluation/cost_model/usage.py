@@ -39,7 +39,7 @@ def usage_of(
     requests: np.ndarray,
     threads: int,
     estimate: Escalation,
-    told: Mapping[str, tuple[float, float]],
+    told: Mapping[str, tuple[float, ...]],
 ) -> tuple[Usage, bool]:
     """How a composition would be used, and whether all of that is known.
 
