@@ -6,6 +6,7 @@ ICPP 2022). A pure function of the file's bytes: nothing is executed, and no ten
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +40,15 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 }
 GROUPS = (*_GROUPS, "reduce", "other")
 _GROUP_OF = {kind: group for group, kinds in _GROUPS.items() for kind in kinds}
-_BYTES = {TensorProto.DOUBLE: 8, TensorProto.INT64: 8, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2}
-_BYTES |= dict.fromkeys((TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL), 1)
+_BYTES: dict[int, int] = {
+    TensorProto.DOUBLE: 8,
+    TensorProto.INT64: 8,
+    TensorProto.FLOAT16: 2,
+    TensorProto.BFLOAT16: 2,
+    TensorProto.INT8: 1,
+    TensorProto.UINT8: 1,
+    TensorProto.BOOL: 1,
+}
 _MOST = 1e18  # a stranger's file may claim any shape
 
 
@@ -63,10 +71,9 @@ def graph_features(content: bytes) -> GraphFeatures:
         dims = value.type.tensor_type.shape.dim
         if len(dims) and not dims[0].HasField("dim_value"):
             dims[0].dim_value = 1
-    try:
+    # where this fails, the shapes that the file names itself must do
+    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         model = onnx.shape_inference.infer_shapes(model)  # pyright: ignore[reportUnknownMemberType]
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        pass  # what shapes the file names itself must do
     shapes, sizes = _shapes(model.graph), _constant_bytes(model.graph)
     counts: Counter[str] = Counter()
     flops = moved = weights = 0.0

@@ -6,11 +6,11 @@ from dataclasses import astuple
 
 import numpy as np
 
-from gnncompose.composition.tree import Composition
+from gnncompose.composition.tree import Composition, Node
 from gnncompose.execution.latency import Effort
 from gnncompose.execution.load import parse_load
 from gnncompose.execution.merge import merge_contents
-from gnncompose.execution.outputs import whole_split_output
+from gnncompose.execution.outputs import BATCH, in_batches, operator_function, whole_split_output
 from gnncompose.execution.plan import Plan
 from gnncompose.execution.runner import Workspace
 from gnncompose.tasks.task import Split
@@ -23,6 +23,36 @@ def answers(workspace: Workspace, composition: Composition, split: Split) -> np.
         EvaluationError: An artifact does not load, or an operator failed.
     """
     return whole_split_output(composition, split, workspace.sessions, workspace.outputs)
+
+
+def branches_chosen(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:
+    """int64[rows]: the branch that the router at the output of a composition chooses for every row of a split.
+
+    Raises:
+        EvaluationError: An artifact does not load, or an operator failed.
+    """
+    router = composition.root
+    source, data = router.inputs[0], split.x
+    if isinstance(source, Node):
+        data = answers(workspace, Composition(source), split)
+    return in_batches(operator_function(router, workspace.sessions), [data], BATCH).argmax(axis=1)
+
+
+def rows_reached(workspace: Workspace, composition: Composition, split: Split, requests: np.ndarray) -> np.ndarray:
+    """int64[requests, nodes]: on how many rows of each request a node runs, in the order of `Composition.nodes`.
+
+    Args:
+        workspace: Gives the sessions.
+        composition: What runs.
+        split: Whose rows are asked about.
+        requests: int64[requests, batch]: which of them make up each request.
+
+    Raises:
+        EvaluationError: An artifact does not load, or an operator failed.
+    """
+    plan = Plan(composition, workspace.sessions)
+    found = [plan.row_counts(split.x[rows]) for rows in requests]
+    return np.array([[counts[node.id] for node in composition.nodes] for counts in found])
 
 
 def timed(

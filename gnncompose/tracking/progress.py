@@ -14,7 +14,7 @@ HEADINGS = ("test", "score", "latency mean", "latency p50", "USD per million")
 
 
 class ProgressTracker:
-    """Shows measurements spent, predictions beside them, and the best so far on standard error, and the table on standard output."""
+    """Shows what was measured and predicted, and the best so far, on standard error; the table on standard output."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None

@@ -94,11 +94,11 @@ class WandbTracker:
         """Log one evaluation; a failed one has a reward only, a predicted one its count and reward."""
         self._measurements += trial.measurements
         self._predictions += trial.is_predicted
-        figures = {"reward": trial.reward, "best_reward": trial.best_reward}
+        figures: dict[str, Any] = {"reward": trial.reward, "best_reward": trial.best_reward}
         told = trial.evaluation
         if told is not None:
             figures |= {name: getattr(told, name) for name in METRICS[2:]}
-        logged = figures
+        logged: dict[str, Any] = figures
         if trial.is_predicted:
             logged = dict(zip(PREDICTED, (self._predictions, trial.reward), strict=True))
         self._tracked.log({AXIS: self._measurements, **logged})

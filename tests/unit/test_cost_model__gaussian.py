@@ -49,7 +49,9 @@ def test_posterior__equals_scikit_learns() -> None:
     generator = np.random.default_rng(1)
     x, wanted = generator.standard_normal((20, DIMENSION)), generator.standard_normal((7, DIMENSION))
     targets = np.sin(x[:, 0]) + x[:, 1]
-    kernel = DotProduct(0.5, "fixed") + ConstantKernel(0.7**2, "fixed") * RBF(1.5, "fixed") + WhiteKernel(0.1**2, "fixed")
+    kernel = (
+        DotProduct(0.5, "fixed") + ConstantKernel(0.7**2, "fixed") * RBF(1.5, "fixed") + WhiteKernel(0.1**2, "fixed")
+    )
     theirs, deviation = GaussianProcessRegressor(kernel).fit(x, targets).predict(wanted, return_std=True)
     given = Kernel(trust=1.0, constant=0.5, learned=0.7, learned_length=1.5, structure=1e-9, noise=0.1)
     posterior = Posterior(Prior(np.zeros(DIMENSION), np.eye(DIMENSION), given))
@@ -142,7 +144,9 @@ def test_effects__ten_measurements_recover_a_machine_twice_as_slow_with_dearer_h
     hops = generator.uniform(0.05, 0.5, 10)
     for number, hop in enumerate(hops):
         error = np.log(2.0) + 0.3 * hop + 0.01 * generator.standard_normal()
-        posterior.observe({"machine": 1.0, "hop": float(hop), ("operator", False, number): 1 - float(hop)}, float(error))
+        posterior.observe(
+            {"machine": 1.0, "hop": float(hop), ("operator", False, number): 1 - float(hop)}, float(error)
+        )
     mean, variance = posterior.predict([{"machine": 1.0, "hop": 0.1}, {"machine": 1.0, "hop": 0.4}])
     assert np.exp(mean[0]) == pytest.approx(2.0, rel=0.05)
     assert mean[1] > mean[0]

@@ -101,7 +101,11 @@ def test_effects__name_settings_sizes_and_data() -> None:
     found = effects_of(composition, own, hops, 0.005, [1.0, 16.0, 16.0, 1.0])
     kinds = [key if isinstance(key, str) else key[0] for key in found]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "machine": 1, "hop": 1, "operator": 3, "sized": 3, "data": 3,
+        "machine": 1,
+        "hop": 1,
+        "operator": 3,
+        "sized": 3,
+        "data": 3,
     }
     assert found["machine"] == 1.0
     assert found["hop"] == pytest.approx(0.01 / 0.28)
@@ -136,7 +140,9 @@ def test_escalation__recovers_shares_that_hang_together() -> None:
 
 
 def test_memory__recovers_base_and_increments() -> None:
-    space = space_of([TREE, CNN, MEAN], )
+    space = space_of(
+        [TREE, CNN, MEAN],
+    )
     sizes = {"tree": 60e6, "cnn": 75e6}
     catalog = space.catalog
     operators = [
@@ -148,7 +154,11 @@ def test_memory__recovers_base_and_increments() -> None:
     catalog = type(catalog)("synthetic", tuple(operators))
     tree, cnn = (make_node(catalog.operator(name), [SOURCE]) for name in ("tree", "cnn"))
     both = make_node(catalog.operator("mean"), [tree, cnn])
-    measured = [(tree, 1.02 * 60e6 + 1e5), (cnn, 1.02 * 60e6 + 0.9 * 15e6 + 1e5), (both, 1.02 * 60e6 + 0.9 * 15e6 + 2e5)]
+    measured = [
+        (tree, 1.02 * 60e6 + 1e5),
+        (cnn, 1.02 * 60e6 + 0.9 * 15e6 + 1e5),
+        (both, 1.02 * 60e6 + 0.9 * 15e6 + 2e5),
+    ]
     model = fit_memory([(Composition(node), catalog, int(peak)) for node, peak in measured])
     for node, peak in measured:
         assert model.predict(Composition(node), catalog) == pytest.approx(peak, rel=1e-4)
@@ -179,9 +189,7 @@ def test_waiting__agrees_with_a_simulated_queue() -> None:
 
 def test_forest__sketches_tell_order_and_sharing() -> None:
     invert = transform("invert", 0.005)
-    one, two = (
-        make_node(CNN, [make_node(a, [make_node(b, [SOURCE])])]) for a, b in ((BLUR, invert), (invert, BLUR))
-    )
+    one, two = (make_node(CNN, [make_node(a, [make_node(b, [SOURCE])])]) for a, b in ((BLUR, invert), (invert, BLUR)))
     near = make_node(TREE, [make_node(BLUR, [make_node(invert, [SOURCE])])])
     far = make_node(TREE, [SOURCE])
     forest = Forest()

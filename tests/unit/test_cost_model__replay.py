@@ -47,9 +47,7 @@ def unknown(*_: object) -> float:
     raise AssertionError("nothing has to be estimated")
 
 
-def test_replay__equals_what_combiners_answer(
-    task: Task, runner: LocalRunner, compositions: list[Composition]
-) -> None:
+def test_replay__equals_what_combiners_answer(task: Task, runner: LocalRunner, compositions: list[Composition]) -> None:
     split = task.split("mixed", "validation")
     for composition in compositions:
         replay = Replay(branches_only(task, runner, composition), len(split.x))

@@ -169,9 +169,7 @@ def fit_priors(
         priors.append(Prior(mean, np.linalg.cholesky(shrunk + 1e-9 * np.eye(len(mean)))))
     worlds = _blind_worlds(net, blind, generator)
     return tuple(
-        prior.with_kernel(
-            fit_kernel(prior, [(features[outcome], targets[:, outcome]) for features, targets in worlds])
-        )
+        prior.with_kernel(fit_kernel(prior, [(features[outcome], targets[:, outcome]) for features, targets in worlds]))
         for outcome, prior in enumerate(priors)
     )
 

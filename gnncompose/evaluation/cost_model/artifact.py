@@ -108,12 +108,14 @@ def load(path: Path | str | None = None) -> Fitted:
             for outcome, kernel in enumerate(settings["kernels"][number])
         )
         accuracy.append((_restore(AccuracyNet(**given), f"accuracy/{number}", arrays), priors))
-    escalation = {name: tuple(v) if isinstance(v, list) else v for name, v in settings["escalation"].items()}
+    escalation = settings["escalation"]
     return Fitted(
         latency=latency,
         effects=Priors(**settings["effects"]),
         accuracy=tuple(accuracy),
-        escalation=EscalationModel(**escalation),
+        escalation=EscalationModel(
+            tuple(escalation["offsets"]), tuple(escalation["slopes"]), float(escalation["joint"])
+        ),
         memory=MemoryModel(**settings["memory"]),
         card=settings["card"],
     )

@@ -38,7 +38,7 @@ from gnncompose.tasks import conditions
 from gnncompose.tasks.task import Split, Task
 
 SAVE_EVERY_S = 20.0
-SCORING_CACHE_BYTES = 1 << 30
+SCORING_CACHE_BYTES = 3 << 30
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
 TIMINGS, MEMORY, COMPOSITIONS, CATALOG = "timings.parquet", "memory.parquet", "compositions.parquet", "catalog.yaml"
 
@@ -170,11 +170,7 @@ def _collect_timings(
 ) -> None:
     found = list(read_timings(folder))
     known = {row.key for row in found}
-    jobs = [
-        job
-        for job in _jobs(task, compositions, plan, resource, seed)
-        if (job[0].id, *job[1:]) not in known
-    ]
+    jobs = [job for job in _jobs(task, compositions, plan, resource, seed) if (job[0].id, *job[1:]) not in known]
     isolations: dict[str, Isolation] = {}
     saved = time.monotonic()
     for composition, condition, load_name, where, repetition in tqdm(jobs, desc=f"{task.name}: time", unit="run"):

@@ -1,11 +1,13 @@
 """What the cost model reads of an operator: kind, profile and graph, never name or place in the catalog.
 
-What a bundle does not tell (a profile of an older version, a builtin, which has no artifact) is 0, with a flag that says so.
+What a bundle does not tell (a profile of an older version, a builtin, which has no artifact) is 0, with a flag that
+says so.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from gnncompose.catalog.graph import GROUPS
 from gnncompose.catalog.operator import CASCADES, ENSEMBLES, GraphFeatures, Operator, Profile
@@ -96,7 +98,7 @@ def alone_ms(operator: Operator, rows: float) -> float:
             f"run gnncompose catalog profile"
         )
     points = profiled_points(profile)
-    for (low, before), (high, after) in zip(points, points[1:], strict=False):
+    for (low, before), (high, after) in pairwise(points):
         if rows <= high or high == points[-1][0]:
             return before + (rows - low) * (after - before) / (high - low)
     fixed = min(FIXED_MS, profile.latency_ms)

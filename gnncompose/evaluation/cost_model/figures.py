@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.stats import kendalltau
 
@@ -22,8 +24,8 @@ def closeness(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
 
 def tau(predicted: np.ndarray, measured: np.ndarray) -> float:
     """Kendall's τ-b; 0 where all predictions are equal, since they rank nothing."""
-    found = float(kendalltau(predicted, measured)[0])
-    return 0.0 if np.isnan(found) else found
+    found: Any = kendalltau(predicted, measured)
+    return 0.0 if np.isnan(found.statistic) else float(found.statistic)
 
 
 def top_recall(predicted: np.ndarray, measured: np.ndarray, top: int = TOP) -> float:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost_model import accuracy, effects, latency
 from gnncompose.evaluation.cost_model.accuracy import AccuracyNet, ScoredTask
@@ -28,6 +29,7 @@ from gnncompose.evaluation.cost_model.speeds import raw_speeds
 
 Progress = Callable[[str], None]
 PRIOR_WORLDS, PRIOR_ROWS = 8, 150
+FEWEST_FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def fit(collected: Sequence[Collected], settings: Settings, seed: int, progress:
     priors = fit_effects(residuals, np.random.default_rng(seed))
     members = fit_accuracy([scored_task(task) for task in collected], settings, seed, progress)
     progress("fit escalation and memory")
-    memory = [(c, task.catalog, task.memory[c.id]) for task in collected for c in task.compositions if c.id in task.memory]
+    memory = measured_memory(collected)
     return Fitted(
         latency=nets,
         effects=priors,
@@ -133,6 +135,12 @@ def fit(collected: Sequence[Collected], settings: Settings, seed: int, progress:
         escalation=escalation_of(collected),
         memory=fit_memory(memory) if memory else MemoryModel(),
     )
+
+
+def measured_memory(collected: Sequence[Collected]) -> list[tuple[Composition, Catalog, int]]:
+    """Every composition whose peak memory was measured, with its catalog and the bytes."""
+    pairs = ((task, composition) for task in collected for composition in task.compositions)
+    return [(c, task.catalog, task.memory[c.id]) for task, c in pairs if c.id in task.memory]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +216,8 @@ def fit_accuracy(
         seen: list[ScoredTask] = []
         blind: list[ScoredTask] = []
         for task in tasks:
-            folds = np.random.default_rng([seed, len(task.closures)]).integers(0, max(settings.members, 4), len(task.closures))
+            count = len(task.closures)
+            folds = np.random.default_rng([seed, count]).integers(0, max(settings.members, FEWEST_FOLDS), count)
             seen.append(task.part(np.flatnonzero(folds != member).tolist()))
             known = np.unique(np.concatenate(seen[-1].closures))
             blind.append(task.part(np.flatnonzero(folds == member).tolist(), known.tolist()))
@@ -220,7 +229,7 @@ def fit_accuracy(
 
 
 def escalation_of(collected: Sequence[Collected]) -> EscalationModel:
-    """How shares of confident rows hang together, from all nodes, and from the timed cascades of three stages or more."""
+    """How shares of confident rows hang together: from all nodes, and from timed cascades of three stages or more."""
     shares = np.array(
         [node.confident for task in collected for scores in task.scores.values() for node in scores.values()]
     )
@@ -257,5 +266,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-

@@ -147,7 +147,8 @@ class _Sketch:
         one, two, three = _signs(node)
         parts = [(sketch.bag, sketch.order, sketch.path, sketch.flow) for sketch in below]
         bag, order, path, flow = (
-            sum(weight * part for weight, part in zip(weights, column, strict=True)) for column in zip(*parts, strict=True)
+            sum(weight * part for weight, part in zip(weights, column, strict=True))
+            for column in zip(*parts, strict=True)
         )
         path = three * path
         return cls(one + bag, order + two * bag, path, flow + path)

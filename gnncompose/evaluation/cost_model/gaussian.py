@@ -112,9 +112,7 @@ class Features:
 
     def joined(self, other: Features) -> Features:
         """These rows, then those of the other."""
-        return Features(
-            np.concatenate([self.learned, other.learned]), np.concatenate([self.sketch, other.sketch])
-        )
+        return Features(np.concatenate([self.learned, other.learned]), np.concatenate([self.sketch, other.sketch]))
 
 
 def squared_distances(ones: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -77,7 +77,9 @@ class WorldKnowledge:
             threads: Threads of every session.
         """
         estimate, told = self._estimate(compositions), self._told(compositions)
-        return [usage_of(composition, self.replay, requests, threads, estimate, told)[0] for composition in compositions]
+        return [
+            usage_of(composition, self.replay, requests, threads, estimate, told)[0] for composition in compositions
+        ]
 
     def _behaviour(self, output: np.ndarray) -> np.ndarray:
         return Behaviour.of(output, self._labels, self._metric).linked

@@ -220,7 +220,9 @@ class LatencyNet(nn.Module):
         return torch.stack([latency, latency * cpu.exp()], dim=1), INTERCEPT_MS * self.intercept.exp()
 
 
-def totals(nodes: Float[Tensor, "node 2"], beside: Float[Tensor, " 2"], graphs: TimedGraphs) -> Float[Tensor, "graph 2"]:
+def totals(
+    nodes: Float[Tensor, "node 2"], beside: Float[Tensor, " 2"], graphs: TimedGraphs
+) -> Float[Tensor, "graph 2"]:
     """Latency and CPU time of each composition."""
     return torch.zeros(graphs.count, 2).index_add(0, graphs.graph, nodes) + beside
 
@@ -261,7 +263,8 @@ def train(
         order, losses = torch.randperm(graphs.count, generator=generator), []
         for picked in order.split(training.batch_size):
             part = graphs.part(picked)
-            error = (totals(*net(part), part) / measured[picked]).log() / training.tolerance
+            nodes, beside = net(part)
+            error = (totals(nodes, beside, part) / measured[picked]).log() / training.tolerance
             loss = (nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none") * weight).mean()
             optimiser.zero_grad()
             loss.backward()

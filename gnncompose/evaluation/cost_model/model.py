@@ -10,8 +10,8 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.cost_model.behaviour import HALF, SCORE, link, unlink
 from gnncompose.evaluation.cost_model.artifact import Fitted
+from gnncompose.evaluation.cost_model.behaviour import HALF, SCORE, link, unlink
 from gnncompose.evaluation.cost_model.knowledge import WorldKnowledge
 from gnncompose.evaluation.cost_model.latency import Usage
 from gnncompose.evaluation.cost_model.memory import artifact_bytes

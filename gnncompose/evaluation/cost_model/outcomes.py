@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gnncompose.catalog.operator import PortType
-from gnncompose.composition.tree import Composition, Expression, Node
-from gnncompose.execution.outputs import in_batches, operator_function, whole_split_output
-from gnncompose.execution.runner import Runner, Workspace
+from gnncompose.composition.tree import Composition, Node
+from gnncompose.execution.runner import Runner
+from gnncompose.execution.work import answers, branches_chosen
 from gnncompose.tasks.task import Split
-
-BATCH = 256
 
 
 def _none() -> dict[str, np.ndarray]:
@@ -68,26 +66,7 @@ def run_on_split(runner: Runner, composition: Composition, split: Split, output:
         CatalogError: An artifact is not usable.
     """
     kept = [node for node in composition.nodes if output.accepts(node.type, {})]
-    outputs = {node.id: runner.call(node_output, Composition(node), split) for node in kept}
+    outputs = {node.id: runner.call(answers, Composition(node), split) for node in kept}
     routers = [node for node in composition.nodes if node.operator.kind == "router"]
-    routes = {route_key(node): runner.call(route, Composition(node), split) for node in routers}
+    routes = {route_key(node): runner.call(branches_chosen, Composition(node), split) for node in routers}
     return Outcomes(outputs, routes)
-
-
-def node_output(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:
-    """[rows, ...]: what a node gives on every row of a split."""
-    return whole_split_output(composition, split, workspace.sessions, workspace.outputs)
-
-
-def route(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:
-    """int64[rows]: the branch that the router on top chooses for every row of a split."""
-    key = route_key(composition.root)
-    choice = workspace.outputs.get(key, split.sha256)
-    if choice is None:
-        source: Expression = composition.root.inputs[0]
-        data = split.x
-        if isinstance(source, Node):
-            data = whole_split_output(Composition(source), split, workspace.sessions, workspace.outputs)
-        choice = in_batches(operator_function(composition.root, workspace.sessions), [data], BATCH).argmax(axis=1)
-        workspace.outputs.put(key, split.sha256, choice)
-    return choice

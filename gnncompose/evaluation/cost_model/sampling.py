@@ -61,7 +61,7 @@ class ShapedSampler:
             shapes: Which shapes; those that the catalog cannot build are left out.
         """
         drawn: dict[str, tuple[Shape, Composition]] = {}
-        open_shapes = [shape for shape in shapes if self._combiners.get(shape, self._models)]
+        open_shapes: list[Shape] = [shape for shape in shapes if self._combiners.get(shape, self._models)]
         while len(drawn) < count and open_shapes:
             for shape in tuple(open_shapes):
                 fresh = next((c for c in self._attempts(shape) if c.id not in drawn), None)

@@ -83,9 +83,7 @@ class ScoreBelief:
         sketch = self.forest.sketches(rows)
         kernels = len(self._mixtures[outcome].parts) // len(self._nets)
         return [
-            features
-            for learned in self._learned
-            for features in [Features(learned[outcome, rows], sketch)] * kernels
+            features for learned in self._learned for features in [Features(learned[outcome, rows], sketch)] * kernels
         ]
 
     @torch.no_grad()

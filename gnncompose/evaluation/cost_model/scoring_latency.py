@@ -20,7 +20,6 @@ from gnncompose.evaluation.cost_model.figures import closeness
 from gnncompose.evaluation.cost_model.fitting import (
     LatencyData,
     Progress,
-    Residuals,
     Settings,
     escalation_of,
     fit_accuracy,
@@ -146,7 +145,7 @@ def splits(bench: Bench, resource: str, seed: int) -> Iterator[Held]:
             if any(node.operator.name in names[task.name] for node in c.nodes)
         )
         # each row is told once, in the fold of the first of its models that is held out anywhere
-        first = bench.where(lambda name, row, c: _first_fold(bench, name, c) == fold)
+        first = bench.where(lambda name, row, c, fold=fold: _first_fold(bench, name, c) == fold)
         yield Held("unseen_models", hidden & here & first, hidden, unseen)
     hidden = bench.where(lambda name, row, c: row.batch in HELD_BATCHES)
     yield Held("unseen_batch", hidden & here, hidden, frozenset())
@@ -203,11 +202,8 @@ def _tell(bench: Bench, held: Held, settings: Settings, seed: int, progress: Pro
     usages = _predicted_usages(bench, held, test, settings, seed, progress)
     compositions = [bench.data.compositions[row] for row in test]
     measured = bench.data.measured[test, LATENCY].double().numpy()
-    worlds = [bench.data.worlds[row] for row in test]
     known = [bench.data.usages[row] for row in test]
-    learned = [
-        _corrected(nets, priors, residuals, compositions, given, worlds) for given in (usages, known)
-    ]
+    learned = [_told_ms(nets, compositions, given) for given in (usages, known)]
     additive, counts = _sums(compositions, usages)
     before, hops = _sums([bench.data.compositions[row] for row in train], [bench.data.usages[row] for row in train])
     weights = fit3(before, hops, bench.data.measured[train, LATENCY].double().numpy())
@@ -215,25 +211,10 @@ def _tell(bench: Bench, held: Held, settings: Settings, seed: int, progress: Pro
     return _Told(test, (measured, *learned, additive, fitted), nets, priors)
 
 
-def _corrected(
-    nets: Sequence[LatencyNet],
-    priors: Priors,
-    residuals: Residuals,
-    compositions: Sequence[Composition],
-    usages: Sequence[Usage],
-    worlds: Sequence[str],
-) -> np.ndarray:
-    """Latency in ms, after what was learned of each world from its training rows."""
-    speeds = raw_speeds(nets, GraphBuilder().pack(compositions, usages), compositions, usages)
-    logs = speeds.logs[LATENCY].copy()
-    for world in sorted(set(worlds)):
-        posterior = EffectMixture((priors, DOUBTING))
-        for here, effects, error in zip(residuals.worlds, residuals.effects, residuals.errors, strict=True):
-            if here == world:
-                posterior.observe(effects, float(error))
-        rows = [number for number, name in enumerate(worlds) if name == world]
-        logs[rows] += posterior.predict([speeds.effects[row] for row in rows])[0]
-    return np.exp(logs)
+def _told_ms(nets: Sequence[LatencyNet], compositions: Sequence[Composition], usages: Sequence[Usage]) -> np.ndarray:
+    """Latency in ms as the ensemble tells it, nothing of the world being measured."""
+    graphs = GraphBuilder().pack(compositions, usages)
+    return np.exp(raw_speeds(nets, graphs, compositions, usages).logs[LATENCY])
 
 
 def _sums(compositions: Sequence[Composition], usages: Sequence[Usage]) -> tuple[np.ndarray, np.ndarray]:
@@ -259,9 +240,7 @@ def _predicted_usages(
     """How the held-out compositions would be used, as far as the training compositions of their world tell."""
     seen = [[c.id not in held.unseen for c in task.compositions] for task in bench.collected]
     scored = [
-        scored_task(task).part(
-            np.flatnonzero(keep).tolist(), [] if all(keep) else _hidden_rows(task, held.unseen)
-        )
+        scored_task(task).part(np.flatnonzero(keep).tolist(), [] if all(keep) else _hidden_rows(task, held.unseen))
         for task, keep in zip(bench.collected, seen, strict=True)
     ]
     members = fit_accuracy(scored, replace(settings, members=1), seed, progress)
@@ -297,30 +276,43 @@ def _hidden_rows(task: Collected, unseen: frozenset[str]) -> list[int]:
 def _calibration(
     bench: Bench, resource: str, nets: Sequence[LatencyNet], priors: Priors, held: Held, seed: int
 ) -> dict[str, Any]:
-    """How well other resources are told, of which no timing was seen, before and after a few measurements there."""
-    found: dict[str, Any] = {}
+    """How well held-out compositions are told before and after a few measurements of others like them.
+
+    On the resource that the networks were trained on, a task under a condition is a world; on another, of which they
+    saw nothing, a task under all conditions is, since fewer were timed there.
+    """
     generator = np.random.default_rng(seed)
-    for other in sorted({row.resource for _, row in bench.rows} - {resource}):
-        rows = np.flatnonzero(bench.where(lambda name, row, c, other=other: row.resource == other))
-        test, pool = rows[held.hidden[rows]], rows[~held.hidden[rows]]
-        if len(pool) < CALIBRATION or not len(test):
-            continue
-        speeds = {}
-        for name, part in (("test", test), ("pool", pool)):
-            given = bench.data.part(part)
-            speeds[name] = raw_speeds(nets, given.graphs, given.compositions, given.usages)
-        measured = np.log(bench.data.measured[:, LATENCY].double().numpy())
+    measured = np.log(bench.data.measured[:, LATENCY].double().numpy())
+    found: dict[str, Any] = {}
+    for place in sorted({row.resource for _, row in bench.rows}):
+        before: list[np.ndarray] = []
         after: list[np.ndarray] = []
-        for _ in range(CALIBRATION_REPEATS):
-            posterior = EffectMixture((priors, DOUBTING))
-            for place in generator.permutation(len(pool))[:CALIBRATION]:
-                error = measured[pool[place]] - speeds["pool"].logs[LATENCY, place]
-                posterior.observe(speeds["pool"].effects[place], float(error))
-            after.append(speeds["test"].logs[LATENCY] + posterior.predict(speeds["test"].effects)[0])
-        truth = np.exp(measured[test])
-        found[other] = {
-            "before": closeness(np.exp(speeds["test"].logs[LATENCY]), truth),
-            "after": closeness(np.exp(np.concatenate(after)), np.tile(truth, CALIBRATION_REPEATS)),
-            "measurements": CALIBRATION,
-        }
+        truth: list[np.ndarray] = []
+        for rows in _calibrated_worlds(bench, place, place == resource, held):
+            part = bench.data.part(rows)
+            speeds = raw_speeds(nets, part.graphs, part.compositions, part.usages)
+            for _ in range(CALIBRATION_REPEATS):
+                order = generator.permutation(len(rows))
+                posterior = EffectMixture((priors, DOUBTING))
+                for number in order[:CALIBRATION]:
+                    error = measured[rows[number]] - speeds.logs[LATENCY, number]
+                    posterior.observe(speeds.effects[number], float(error))
+                rest = order[CALIBRATION:]
+                before.append(speeds.logs[LATENCY, rest])
+                after.append(before[-1] + posterior.predict([speeds.effects[number] for number in rest])[0])
+                truth.append(measured[rows[rest]])
+        if truth:
+            found[place] = {
+                "before": closeness(np.exp(np.concatenate(before)), np.exp(np.concatenate(truth))),
+                "after": closeness(np.exp(np.concatenate(after)), np.exp(np.concatenate(truth))),
+            }
     return found
+
+
+def _calibrated_worlds(bench: Bench, resource: str, by_condition: bool, held: Held) -> Iterator[np.ndarray]:
+    """Numbers of the held-out rows of each world on a resource."""
+    worlds: dict[tuple[str, str], list[int]] = {}
+    for number, (name, row) in enumerate(bench.rows):
+        if row.resource == resource and held.hidden[number]:
+            worlds.setdefault((name, row.condition if by_condition else ""), []).append(number)
+    return (np.array(rows) for rows in worlds.values() if len(rows) >= 2 * CALIBRATION)

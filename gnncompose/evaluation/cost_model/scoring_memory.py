@@ -9,6 +9,7 @@ import numpy as np
 
 from gnncompose.evaluation.cost_model.collection import Collected
 from gnncompose.evaluation.cost_model.figures import closeness
+from gnncompose.evaluation.cost_model.fitting import measured_memory
 from gnncompose.evaluation.cost_model.memory import fit_memory
 
 FOLDS = 5
@@ -21,7 +22,7 @@ def score_memory(collected: Sequence[Collected], seed: int) -> dict[str, Any]:
         collected: Of each task.
         seed: Decides the folds.
     """
-    rows = [(c, task.catalog, task.memory[c.id]) for task in collected for c in task.compositions if c.id in task.memory]
+    rows = measured_memory(collected)
     if len(rows) < FOLDS:
         return {"count": 0}
     folds = np.random.default_rng(seed).permutation(len(rows)) % FOLDS

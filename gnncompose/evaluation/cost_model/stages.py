@@ -75,7 +75,9 @@ def run_stages(
         progress(f"wrote {artifact or PACKAGED}")
 
 
-def model_card(data: Path, collected: Sequence[Collected], settings: Settings, seed: int, minutes: float) -> dict[str, Any]:
+def model_card(
+    data: Path, collected: Sequence[Collected], settings: Settings, seed: int, minutes: float
+) -> dict[str, Any]:
     """What a user of the fitted model should know of it."""
     figures = data / FIGURES
     return {

@@ -14,10 +14,8 @@ from gnncompose.execution.cores import claimed_cores
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.latency import Effort, Timing
 from gnncompose.execution.load import Load
-from gnncompose.execution.plan import Plan
 from gnncompose.execution.reference import baseline_ns
-from gnncompose.execution.runner import Workspace
-from gnncompose.execution.work import timed
+from gnncompose.execution.work import rows_reached, timed
 from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Split
 
@@ -87,7 +85,7 @@ def time_composition(
     """
     runner, effort = isolation.runner(composition), effort_of(load)
     requests = load.requests(len(split.x), effort)
-    counts = runner.call(node_rows, composition, split, requests)
+    counts = runner.call(rows_reached, composition, split, requests)
     cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
     with claimed_cores(resource.threads) as cores, runner.pinned(cores):
         best = baseline_ns(cpu)
@@ -98,13 +96,6 @@ def time_composition(
 def effort_of(load: Load) -> Effort:
     """How much is timed under a load."""
     return SINGLE_ROWS if load.batch == 1 else BATCHES
-
-
-def node_rows(workspace: Workspace, composition: Composition, split: Split, requests: np.ndarray) -> np.ndarray:
-    """int64[requests, nodes]: on how many rows each node runs, in the order of `Composition.nodes`."""
-    plan = Plan(composition, workspace.sessions)
-    found = (plan.row_counts(split.x[rows]) for rows in requests)
-    return np.array([[counts[node.id] for node in composition.nodes] for counts in found])
 
 
 def usage_of(counts: np.ndarray, batch: int, threads: int) -> Usage:
