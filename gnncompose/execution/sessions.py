@@ -13,7 +13,7 @@ import onnxruntime as ort
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import read_artifact
-from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.errors import CatalogError
 
 Run = Callable[[list[str], dict[str, np.ndarray]], list[np.ndarray]]
 PROVIDERS = ("CPUExecutionProvider",)
