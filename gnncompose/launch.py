@@ -65,7 +65,7 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
             except KeyboardInterrupt:
                 _fail("interrupted", INTERRUPTED)
             except Exception as problem:
-                line = explain(problem, directory)
+                line = explain(problem, directory / f"{config_name}.yaml")
                 if line is None:
                     raise
                 for folder in SweepFolders.known:
@@ -113,7 +113,7 @@ def _guarded(job: Job, primary: Path, failures: list[str]) -> Job:
             job(config)
         except (Exception, KeyboardInterrupt) as problem:
             _remove_if_empty(folder)
-            line = explain(problem, primary.parent)
+            line = explain(problem, primary)
             if line is None:
                 raise
             print(f"error: {line}", file=sys.stderr)
@@ -150,13 +150,14 @@ def _remove_if_empty(folder: Path) -> None:
         parent.rmdir()
 
 
-def explain(problem: BaseException, directory: Path) -> str | None:
+def explain(problem: BaseException, primary: Path) -> str | None:
     """One line for a mistake of the user; None for an error that is not theirs.
 
     Args:
         problem: What was raised.
-        directory: The folder `conf`, where near matches are looked up.
+        primary: The app's file in the folder `conf`, where near matches are looked up.
     """
+    directory = primary.parent
     from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -172,7 +173,7 @@ def explain(problem: BaseException, directory: Path) -> str | None:
         options = sorted(path.stem for path in (directory / group).glob("*.yaml"))
         return f"{group}={name}: there is no such {group}; {_near(name, options)}"
     if match := re.search(r"Could not override '(.+?)'", text):
-        return _unknown_setting(match[1], directory)
+        return _unknown_setting(match[1], primary)
     if isinstance(problem, InstantiationException):
         where, reason = text.strip().splitlines()[-1].removeprefix("full_key: "), str(causes[-1])
         # A signature that does not fit, or a missing value, is a mistake in the settings; anything else is ours.
@@ -186,10 +187,11 @@ def explain(problem: BaseException, directory: Path) -> str | None:
     return None
 
 
-def _unknown_setting(key: str, directory: Path) -> str:
+def _unknown_setting(key: str, primary: Path) -> str:
     """One line for a setting that does not exist: the leaf it belongs to, or names near to it."""
     import yaml
 
+    directory = primary.parent
     group = key.partition(".")[0]
     if group != key:
         leaves = {
@@ -200,8 +202,7 @@ def _unknown_setting(key: str, directory: Path) -> str:
             return f"{key}: is a setting of {' or '.join(owners)} only; choose that, or leave it out"
         options = {f"{group}.{name}" for content in leaves.values() for name in content if not name.startswith("_")}
     else:
-        apps = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in directory.glob("*.yaml")]
-        options = {name for app in apps for name in app} - {"defaults", "hydra"}
+        options = set(yaml.safe_load(primary.read_text(encoding="utf-8"))) - {"defaults", "hydra"}
         options |= {path.name for path in directory.iterdir() if path.is_dir()} - {"hydra"}
     return f"{key}: there is no such setting; {_near(key, sorted(options))}"
 

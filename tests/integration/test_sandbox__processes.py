@@ -46,10 +46,10 @@ def test_fork_server__imports_nothing_from_the_working_folder(module: str, tmp_p
     script = (
         "from gnncompose.catalog.catalog import Catalog\n"
         "from gnncompose.execution.sandbox import LEAN, Sandbox\n"
-        "from gnncompose.execution.memory import serve_rows\n"
+        "from gnncompose.execution.memory import serve\n"
         "sandbox = Sandbox(Catalog('none', ()), modules=LEAN)\n"
         "try:\n"
-        "    sandbox.call(serve_rows, None, None)\n"
+        "    sandbox.call(serve, None, None, 1)\n"
         "except Exception as problem:\n"
         "    print(problem)\n"
     )
