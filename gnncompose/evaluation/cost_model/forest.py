@@ -9,7 +9,7 @@ two compositions share, so a catalog that no network has seen is still told apar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from gnncompose.evaluation.cost_model.features import (
     operator_features,
     parameter_features,
 )
+from gnncompose.evaluation.cost_model.growing import GrowingArray
 
 USE_DIM = 6
 INPUT_ROW = 0
@@ -59,12 +60,12 @@ class Forest:
         """Begin with the input alone."""
         self.rows: dict[str, int] = {INPUT_ID: INPUT_ROW}
         self._operators: dict[str, list[float]] = {}
-        self._x: list[list[float]] = [[0.0] * NODE_DIM]
+        self._x = GrowingArray((NODE_DIM,), np.float32)
+        self._x.append(np.zeros((1, NODE_DIM)))
         self._depth: list[int] = [0]
         self._uses: list[list[int]] = [[]]
         self._ways: list[list[list[float]]] = [[]]
         self._sketches: list[_Sketch] = [_Sketch.of_input()]
-        self._whole: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self._depth)
@@ -82,18 +83,21 @@ class Forest:
         if identity not in self._operators:
             self._operators[identity] = operator_features(node.operator)
         self.rows[node.id] = len(self._depth)
-        self._x.append([*self._operators[identity], *parameter_features(node)])
+        self._x.append(np.array([[*self._operators[identity], *parameter_features(node)]]))
         self._depth.append(node.depth)
         self._uses.append([self.rows[child.id] for child in node.inputs])
         ways = [_way(node, port) for port in range(len(node.inputs))]
         self._ways.append(ways)
         below = [self._sketches[row] for row in self._uses[-1]]
         self._sketches.append(_Sketch.of_node(node, below, [way[0] for way in ways]))
-        self._whole = None
 
     def sketches(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """float64[rows, SKETCH_DIM]: sketches of unit length of the structure of some nodes."""
         return np.stack([self._sketches[row].unit for row in rows])
+
+    def inputs(self, rows: Iterable[int]) -> Iterator[int]:
+        """Rows that some rows read."""
+        return (source for row in rows for source in self._uses[row])
 
     def levels(self, rows: Sequence[int] | np.ndarray, places: np.ndarray | None = None) -> list[Level]:
         """The nodes of some rows, shallowest first.
@@ -102,13 +106,11 @@ class Forest:
             rows: Which nodes; what they use must be among them or be embedded already.
             places: [forest] where the embedding of each row is to lie; None for its row in the forest.
         """
-        if self._whole is None:
-            self._whole = np.array(self._x, dtype=np.float32), np.array(self._depth)
-        x, depth = self._whole
         wanted = np.unique(np.asarray(rows, dtype=np.int64))
-        found: list[Level] = []
-        for level in np.unique(depth[wanted]):
-            here = wanted[depth[wanted] == level]
+        depths = np.array([self._depth[row] for row in wanted])
+        x, found = self._x.rows, list[Level]()
+        for level in np.unique(depths):
+            here = wanted[depths == level]
             if level == 0:
                 continue
             source = np.array([child for row in here for child in self._uses[row]])

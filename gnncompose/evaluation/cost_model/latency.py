@@ -11,6 +11,7 @@ tell by how far they differ where they were not trained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -156,11 +157,11 @@ class GraphBuilder:
             rows_of[node.id] = first + len(times)
             times.append(alone_ms(node.operator, max(rows / runs, 1.0) if runs > 0 else 1.0))
         whole = sum(time * runs for time, runs in zip(times, usage.runs, strict=True))
-        shared = [np.log(usage.batch) / 3, np.log2(usage.threads), len(nodes) / 8]
+        shared = [math.log(usage.batch) / 3, math.log2(usage.threads), len(nodes) / 8]
         for number, (node, time, runs, rows) in enumerate(zip(nodes, times, usage.runs, usage.rows, strict=True)):
             here, builtin = first + number, float(node.operator.builtin is not None)
-            reached = np.log(max(rows / runs, 1.0)) / 3 if runs > 0 else 0.0
-            own = np.log(time / 0.05) / 2 if time > 0 else 0.0
+            reached = math.log(max(rows / runs, 1.0)) / 3 if runs > 0 else 0.0
+            own = math.log(time / 0.05) / 2 if time > 0 else 0.0
             of_all = time * runs / whole if whole > 0 else 0.0
             told = usage.told.get(node.id)
             behaviour = [0.0] * (OUTCOMES + 1) if told is None else [*told, 1.0]

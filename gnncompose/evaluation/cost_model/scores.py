@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnncompose.composition.tree import Composition, Node
 from gnncompose.evaluation.cost_model.accuracy import AccuracyNet
 from gnncompose.evaluation.cost_model.behaviour import OUTCOMES
-from gnncompose.evaluation.cost_model.forest import Forest
+from gnncompose.evaluation.cost_model.forest import INPUT_ROW, Forest
 from gnncompose.evaluation.cost_model.gaussian import HALF_TRUSTING, UNTRUSTING, Features, Mixture, Prior
+from gnncompose.evaluation.cost_model.growing import GrowingArray
 
 Expressions = Sequence[Node]
 
@@ -42,8 +42,11 @@ class ScoreBelief:
         """
         self.forest = Forest()
         self._nets = [net for net, _ in members]
-        self._embedded: list[Tensor] = [net.encoder.blank(1).detach() for net in self._nets]
-        self._learned: list[np.ndarray] = [np.zeros((OUTCOMES, 1, net.dimension)) for net in self._nets]
+        self._embedded = [GrowingArray((net.encoder.width,), np.float32) for net in self._nets]
+        self._learned = [GrowingArray((OUTCOMES, net.dimension)) for net in self._nets]
+        for net, embedded, learned in zip(self._nets, self._embedded, self._learned, strict=True):
+            embedded.append(net.encoder.blank(1).detach().numpy())
+            learned.append(np.zeros((1, OUTCOMES, net.dimension)))
         self._mixtures = [mixture_of(members, outcome) for outcome in range(OUTCOMES)]
         self._observed: list[set[int]] = [set() for _ in range(OUTCOMES)]
 
@@ -83,7 +86,9 @@ class ScoreBelief:
         sketch = self.forest.sketches(rows)
         kernels = len(self._mixtures[outcome].parts) // len(self._nets)
         return [
-            features for learned in self._learned for features in [Features(learned[outcome, rows], sketch)] * kernels
+            features
+            for learned in self._learned
+            for features in [Features(learned.rows[rows, outcome], sketch)] * kernels
         ]
 
     @torch.no_grad()
@@ -91,10 +96,16 @@ class ScoreBelief:
         known, count = len(self._embedded[0]), len(self.forest)
         if known == count:
             return
-        levels = self.forest.levels(np.arange(known, count))
-        for number, net in enumerate(self._nets):
-            grown = torch.cat([self._embedded[number], torch.zeros(count - known, net.encoder.width)])
-            grown = net.encoder(grown, levels)
-            features = net.features(grown[known:]).double().numpy()
-            self._embedded[number] = grown
-            self._learned[number] = np.concatenate([self._learned[number], features], axis=1)
+        # the encoder gets room for what the new nodes use, and for themselves, but not for the whole forest
+        used = {row for row in self.forest.inputs(range(known, count)) if row < known} - {INPUT_ROW}
+        around = np.array([INPUT_ROW, *sorted(used), *range(known, count)])
+        places = np.zeros(count, dtype=np.int64)
+        places[around] = np.arange(len(around))
+        levels = self.forest.levels(np.arange(known, count), places)
+        fresh = count - known
+        for net, embedded, learned in zip(self._nets, self._embedded, self._learned, strict=True):
+            given = np.zeros((len(around), net.encoder.width), dtype=np.float32)
+            given[:-fresh] = embedded.rows[around[:-fresh]]
+            found = net.encoder(torch.from_numpy(given), levels)[-fresh:]
+            embedded.append(found.numpy())
+            learned.append(net.features(found).double().numpy().transpose(1, 0, 2))
