@@ -17,19 +17,19 @@ import torch
 
 from gnncompose.agents.agent import search
 from gnncompose.agents.local_search import LocalSearch
-from gnncompose.evaluation.cost import load_prices
+from gnncompose.evaluation.cost import Prices, load_prices
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.evaluation.hybrid import HybridEvaluator
 from gnncompose.evaluation.onnx import OnnxEvaluator
 from gnncompose.reward import WeightedSum
 from gnncompose.tasks.shipped import load_shipped
-from gnncompose.tasks.task import World
+from gnncompose.tasks.task import Task, World
 
 MARKS = (5, 10, 20, 30, 50, 100)
 RESAMPLES = 10_000
 
 
-def run(task, condition, budget, seed, evaluator, prices) -> dict:
+def run(task: Task, budget: int, seed: int, evaluator: OnnxEvaluator | HybridEvaluator, prices: Prices) -> dict:
     """One search; the best measured reward after each measurement, and what was predicted."""
     reward = WeightedSum().bind(task.catalog, prices, "cpu-1")
     if isinstance(evaluator, HybridEvaluator):
@@ -76,9 +76,10 @@ def main() -> None:
         hybrid = partial(HybridEvaluator, task, world, prices, inner=lambda *_, real=real: real, **settings)
         runs = {"onnx": [], "hybrid": []}
         for seed in range(arguments.seeds):
-            runs["onnx"].append(run(task, arguments.condition, arguments.budget, seed, real, prices))
-            runs["hybrid"].append(run(task, arguments.condition, arguments.budget, seed, hybrid(), prices))
-            print(name, seed, *(f"{k} {v[-1]['best'][-1]:.4f} ({v[-1]['wall_s']} s)" for k, v in runs.items()), flush=True)
+            runs["onnx"].append(run(task, arguments.budget, seed, real, prices))
+            runs["hybrid"].append(run(task, arguments.budget, seed, hybrid(), prices))
+            shown = (f"{kind} {done[-1]['best'][-1]:.4f} ({done[-1]['wall_s']} s)" for kind, done in runs.items())
+            print(name, seed, *shown, flush=True)
         found[name] = {
             kind: {
                 **{
