@@ -25,7 +25,7 @@ from gnncompose.evaluation.cost_model.forest import Forest
 from gnncompose.evaluation.cost_model.gaussian import Prior
 from gnncompose.evaluation.cost_model.latency import GraphBuilder, LatencyNet, TimedGraphs, Usage
 from gnncompose.evaluation.cost_model.memory import MemoryModel, fit_memory
-from gnncompose.evaluation.cost_model.speeds import raw_speeds
+from gnncompose.evaluation.cost_model.speeds import LATENCY, raw_speeds
 
 Progress = Callable[[str], None]
 PRIOR_WORLDS, PRIOR_ROWS = 8, 150
@@ -162,24 +162,25 @@ def fit_latency(
     data: LatencyData, settings: Settings, seed: int, progress: Progress
 ) -> tuple[tuple[LatencyNet, ...], Residuals]:
     """An ensemble, and what each member missed of the fold that it was blind to."""
-    folds = _folds([composition.id for composition in data.compositions], settings.members, seed)
+    count = max(settings.members, FEWEST_FOLDS)
+    folds = _folds([composition.id for composition in data.compositions], count, seed)
     nets: list[LatencyNet] = []
-    errors, found = np.zeros(len(data)), [dict[object, float]()] * len(data)
+    worlds: list[str] = []
+    found: list[Effects] = []
+    errors: list[np.ndarray] = []
     for member in range(settings.members):
         progress(f"train latency network {member + 1} of {settings.members}")
-        seen, blind = np.flatnonzero(folds != member), np.flatnonzero(folds == member)
+        part, hidden = (data.part(np.flatnonzero(rows)) for rows in (folds != member, folds == member))
         with _seeded(seed + member):
             net = LatencyNet(settings.latency_width)
-            part = data.part(seen)
             generator = torch.Generator().manual_seed(seed + member)
             latency.train(net, part.graphs, part.measured, settings.latency, generator)
-        hidden = data.part(blind)
         speeds = raw_speeds([net], hidden.graphs, hidden.compositions, hidden.usages)
-        errors[blind] = np.log(hidden.measured[:, 0].double().numpy()) - speeds.logs[0]
-        for row, acting in zip(blind, speeds.effects, strict=True):
-            found[row] = dict(acting)
+        errors.append(np.log(hidden.measured[:, LATENCY].double().numpy()) - speeds.logs[LATENCY])
+        worlds += hidden.worlds
+        found += speeds.effects
         nets.append(net)
-    return tuple(nets), Residuals(data.worlds, tuple(found), errors)  # type: ignore[arg-type]
+    return tuple(nets), Residuals(tuple(worlds), tuple(found), np.concatenate(errors))
 
 
 def fit_effects(residuals: Residuals, generator: np.random.Generator) -> Priors:
