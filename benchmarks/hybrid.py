@@ -31,7 +31,7 @@ RESAMPLES = 10_000
 
 def run(task: Task, budget: int, seed: int, evaluator: OnnxEvaluator | HybridEvaluator, prices: Prices) -> dict:
     """One search; the best measured reward after each measurement, and what was predicted."""
-    reward = WeightedSum().bind(task.catalog, prices, "cpu-1")
+    reward = WeightedSum().bind(task.catalog, prices, evaluator.world)
     if isinstance(evaluator, HybridEvaluator):
         evaluator.aim(reward)
     kept = Budget(evaluator, reward, budget)

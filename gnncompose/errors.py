@@ -47,6 +47,10 @@ class EvaluationError(GnncomposeError):
     """A composition could not be evaluated; the run may go on without it."""
 
 
+class BusyError(EvaluationError):
+    """A composition got too little of a busy machine to answer in time; asked again, it may answer."""
+
+
 class SandboxError(GnncomposeError):
     """No process can be started that artifacts may run in; no composition is to blame."""
 

@@ -1,7 +1,8 @@
 """Rewards: from an evaluation to one number that agents raise.
 
 Latency and cost are divided by scales. Where a scale is None it is that of the slowest single model in the
-catalog, by its measured profile, so that a weight of 0.1 says: running the slowest model costs 0.1 of score.
+catalog, by its measured profile and on a request of as many rows as the world's load sends, so that a weight of 0.1
+says: running the slowest model costs 0.1 of score.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.errors import CatalogError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Evaluation
+from gnncompose.execution.load import parse_load
+from gnncompose.tasks.task import World
 
 
 @runtime_checkable
 class Reward(Protocol):
     """Says how good evaluations of a catalog's compositions are."""
 
-    def bind(self, catalog: Catalog, prices: Prices, resource: str) -> Callable[[Evaluation], float]:
-        """The function from evaluations to rewards for this catalog at these prices."""
+    def bind(self, catalog: Catalog, prices: Prices, world: World) -> Callable[[Evaluation], float]:
+        """The function from evaluations in a world to rewards, for this catalog at these prices."""
         ...
 
 
@@ -43,11 +46,11 @@ class WeightedSum:
     latency_scale_ms: float | None = None
     cost_scale_usd_per_million: float | None = None
 
-    def bind(self, catalog: Catalog, prices: Prices, resource: str) -> Callable[[Evaluation], float]:
+    def bind(self, catalog: Catalog, prices: Prices, world: World) -> Callable[[Evaluation], float]:
         """The reward function for this catalog; raises `CatalogError` where a needed profile is missing."""
         latency_ms, usd = self.latency_scale_ms, self.cost_scale_usd_per_million
         if latency_ms is None or usd is None:
-            slowest_ms, slowest_usd = slowest_model(catalog, prices, resource)
+            slowest_ms, slowest_usd = slowest_model(catalog, prices, world)
             latency_ms, usd = latency_ms or slowest_ms, usd or slowest_usd
 
         def reward(evaluation: Evaluation) -> float:
@@ -74,7 +77,7 @@ class ServiceLevel:
     cost_limit_usd_per_million: float
     penalty: float = 1.0
 
-    def bind(self, catalog: Catalog, prices: Prices, resource: str) -> Callable[[Evaluation], float]:
+    def bind(self, catalog: Catalog, prices: Prices, world: World) -> Callable[[Evaluation], float]:
         """The reward function; limits are absolute, so catalog and prices do not matter."""
 
         def reward(evaluation: Evaluation) -> float:
@@ -85,23 +88,26 @@ class ServiceLevel:
         return reward
 
 
-def slowest_model(catalog: Catalog, prices: Prices, resource: str) -> tuple[float, float]:
-    """Latency in ms and cost in USD per million of the slowest model by profile.
+def slowest_model(catalog: Catalog, prices: Prices, world: World) -> tuple[float, float]:
+    """Latency of a request in ms, and cost in USD per million rows, of the slowest model by profile.
 
     Raises:
         CatalogError: A model was not profiled yet.
     """
     latencies: list[float] = []
     costs: list[float] = []
+    batch = parse_load(world.load).batch
     for model in catalog.models:
         profile = model.profile
-        if profile.latency_ms is None or profile.cpu_ms is None or profile.peak_memory_bytes is None:
+        request_ms = profile.request_ms(batch)
+        if request_ms is None or profile.cpu_ms is None or profile.peak_memory_bytes is None:
             raise CatalogError(
                 f'catalog.yaml: operator "{model.name}": profile is empty; run gnncompose catalog profile, '
                 f"or set reward.latency_scale_ms and reward.cost_scale_usd_per_million"
             )
-        latencies.append(profile.latency_ms)
-        costs.append(prices.usd_per_million(resource, profile.cpu_ms, profile.peak_memory_bytes, profile.latency_ms))
+        latencies.append(request_ms)
+        memory_bytes, row_ms = profile.peak_memory_bytes, request_ms / batch
+        costs.append(prices.usd_per_million(world.resource, profile.cpu_ms, memory_bytes, row_ms))
     if not latencies:
         raise CatalogError(f'catalog "{catalog.name}" has no model; add one')
     return max(latencies), max(costs)

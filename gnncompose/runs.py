@@ -37,7 +37,7 @@ def run_search(
     Raises:
         GnncomposeError: The start could not be evaluated.
     """
-    reward_of = reward.bind(run.task.catalog, prices, run.world.resource)
+    reward_of = reward.bind(run.task.catalog, prices, run.world)
 
     def on_trial(trial: Trial) -> None:
         if trial.index == 1 and trial.failure:

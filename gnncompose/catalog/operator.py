@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -12,6 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 Kind = Literal["transform", "model", "ensemble", "cascade", "router"]
 ENSEMBLES = ("mean", "weighted_mean", "vote", "max_confidence")
 CASCADES = ("confidence",)
+# Rows of the requests that are profiled beside single rows.
+SMALL_BATCH, BATCH = 8, 64
+# Of an operator whose profile has batch 1 only: what of a request does not grow with its rows.
+FIXED_MS = 0.004
 _TYPE = re.compile(r"^(?P<domain>[a-z_]+) (?P<dtype>[a-z]+[0-9]*)\[(?P<axes>[^\]]*)\]$")
 _AXIS = re.compile(r"^([1-9][0-9]*|[A-Za-z][A-Za-z0-9_]*)$")
 
@@ -158,6 +163,22 @@ class Profile(_Entry):
     graph: GraphFeatures | None = None
     hardware: str | None = None
     measured_at: str | None = None
+
+    def request_ms(self, rows: float) -> float | None:
+        """Time alone of a request of some rows (1 or more, need not be whole); None where nothing was measured.
+
+        Linear between the sizes that were measured and beyond the largest; of a bundle that has batch 1 only, all but
+        a fixed part grows with the rows.
+        """
+        if self.latency_ms is None:
+            return None
+        sizes = ((1, self.latency_ms), (SMALL_BATCH, self.latency_ms_batch8), (BATCH, self.latency_ms_batch64))
+        points = [(size, ms) for size, ms in sizes if ms is not None]
+        for (low, before), (high, after) in pairwise(points):
+            if rows <= high or high == points[-1][0]:
+                return before + (rows - low) * (after - before) / (high - low)
+        fixed = min(FIXED_MS, self.latency_ms)
+        return fixed + (self.latency_ms - fixed) * rows
 
 
 _THRESHOLD = Parameter(default=0.8, low=0.5, high=0.999)

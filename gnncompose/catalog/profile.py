@@ -15,7 +15,7 @@ import yaml
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.graph import graph_features
-from gnncompose.catalog.operator import GraphFeatures, Operator, Profile
+from gnncompose.catalog.operator import BATCH, SMALL_BATCH, GraphFeatures, Operator, Profile
 from gnncompose.catalog.reading import entry_name, read_artifact
 from gnncompose.composition.chains import operator_alone
 from gnncompose.composition.tree import Composition, Expression, Input, Node, make_node
@@ -36,8 +36,6 @@ from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Split, Task
 
 SINGLE = Effort(rows=32, repeats=5)
-SMALL_BATCH = 8
-BATCH = 64
 TOGETHER = Effort(rows=1, repeats=7)
 LIMITS = Limits(cache_bytes=1 << 30)
 

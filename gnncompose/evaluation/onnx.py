@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
-from gnncompose.errors import ArtifactError, CatalogError, EvaluationError, GnncomposeError, StoreError
+from gnncompose.errors import ArtifactError, BusyError, CatalogError, EvaluationError, GnncomposeError, StoreError
 from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.cost_model.outcomes import Outcomes, run_on_split
 from gnncompose.evaluation.evaluation import Evaluation, Measurement
@@ -238,5 +238,7 @@ class OnnxEvaluator:
 
 def _is_lasting(problem: GnncomposeError) -> bool:
     """Whether a composition failed by itself; a missing or altered file the user mends, and its id stays."""
+    if isinstance(problem, BusyError):
+        return False
     cause = problem.__cause__ or problem
     return isinstance(cause, ArtifactError) or not isinstance(cause, CatalogError)

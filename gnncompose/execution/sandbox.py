@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Concatenate, get_type_hints
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
 from gnncompose.composition.tree import Composition, Node
-from gnncompose.errors import ArtifactError, EvaluationError, GnncomposeError
+from gnncompose.errors import ArtifactError, BusyError, EvaluationError, GnncomposeError
 from gnncompose.execution.forking import ForkServer, forget_when_forked, fork_server
 from gnncompose.execution.runner import Answer, Arguments, Workspace
 from gnncompose.execution.wire import LARGEST_ANSWER_BYTES, ClosedError, WireError, decode_answer, fits, receive, send
@@ -35,6 +36,8 @@ from gnncompose.tasks.task import Split
 LEAN = ("onnxruntime", "gnncompose.execution.memory")
 FULL = (*LEAN, "gnncompose.execution.work", "gnncompose.catalog.artifacts")
 DYING_S = 1.0
+# Share of its time that a worker had to wait for a core before a timeout is blamed on the machine.
+STARVED = 0.25
 REASONS: dict[int, str] = {
     signal.SIGKILL: "was killed by the system, most likely for lack of memory",
     signal.SIGXCPU: "used more CPU time than it may",
@@ -106,9 +109,9 @@ class Sandbox:
                 try:
                     return self._attempt(function, args)
                 except _Ended as ended:
-                    reason = self._bury(ended)
+                    starved, reason = ended.starved, self._bury(ended)
                     if fresh or ended.timed_out:
-                        raise EvaluationError(f"{ended.subject} {reason}") from None
+                        raise (BusyError if starved else EvaluationError)(f"{ended.subject} {reason}") from None
                 except GnncomposeError:
                     raise
                 except BaseException:  # such as Ctrl-C: an answer to it must not be taken for the next call's
@@ -143,7 +146,8 @@ class Sandbox:
         code = self._worker.end(DYING_S if ended.closed else 0.0)
         self._worker = None
         if ended.timed_out:
-            return f"did not end within {self.limits.timeout_s:g} s"
+            busy = ", in which the machine was busy with other work" if ended.starved else ""
+            return f"did not end within {self.limits.timeout_s:g} s{busy}"
         if ended.out_of_memory:
             return f"needs more memory than the {self.limits.memory_bytes >> 20} MiB that a sandbox has"
         if code is None:
@@ -194,6 +198,7 @@ class _Ended(Exception):  # noqa: N818 - tells `Sandbox.call` how a worker ended
         *,
         closed: bool = False,
         timed_out: bool = False,
+        starved: bool = False,
         out_of_memory: bool = False,
     ) -> None:
         super().__init__(subject)
@@ -201,6 +206,7 @@ class _Ended(Exception):  # noqa: N818 - tells `Sandbox.call` how a worker ended
         self.reason = reason
         self.closed = closed
         self.timed_out = timed_out
+        self.starved = starved
         self.out_of_memory = out_of_memory
 
 
@@ -225,13 +231,14 @@ class _Worker:
         Raises:
             _Ended: The worker ended, went over a limit, or sent what is no answer.
         """
-        deadline = time.monotonic() + self._limits.timeout_s
+        deadline, waited_s = time.monotonic() + self._limits.timeout_s, self._waited_s()
         try:
             with contextlib.suppress(ConnectionError):  # why it took no more of the request may stand in an answer
                 send(self._connection, [request], deadline)
             answer = decode_answer(receive(self._connection, deadline, LARGEST_ANSWER_BYTES))
         except TimeoutError:
-            raise _Ended(subject, timed_out=True) from None
+            starved = self._waited_s() - waited_s > STARVED * self._limits.timeout_s
+            raise _Ended(subject, timed_out=True, starved=starved) from None
         except ClosedError as problem:
             raise _Ended(subject, str(problem), closed=True) from None
         except WireError as problem:
@@ -244,6 +251,14 @@ class _Worker:
             case {"failure": str(failure), "catalog": bool(is_catalog)}:
                 raise (ArtifactError if is_catalog else EvaluationError)(failure)
         raise _Ended(subject, "sent an answer of another kind")
+
+    def _waited_s(self) -> float:
+        """Seconds that its main thread was ready to run and had no core; 0 where the system does not tell."""
+        try:
+            waited_ns = Path(f"/proc/{self._pid}/schedstat").read_text(encoding="ascii").split()[1]
+        except OSError:
+            return 0.0
+        return int(waited_ns) / 1e9
 
     def pin(self, cores: Sequence[int]) -> None:
         """Keep its main thread on these cores; on all that this process may use where there are none."""

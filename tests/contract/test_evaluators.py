@@ -47,7 +47,7 @@ def compositions(task: Task) -> list[Composition]:
 
 def aimed(evaluator: Evaluator, task: Task) -> Evaluator:
     if isinstance(evaluator, Aimed):
-        evaluator.aim(WeightedSum().bind(task.catalog, load_prices(), WORLD.resource))
+        evaluator.aim(WeightedSum().bind(task.catalog, load_prices(), WORLD))
     return evaluator
 
 
@@ -115,7 +115,7 @@ def test_evaluator__what_was_measured_is_told_as_it_was(
 
 
 def test_evaluator__never_overspends_a_budget(evaluator: Evaluator, task: Task) -> None:
-    reward = WeightedSum().bind(task.catalog, load_prices(), WORLD.resource)
+    reward = WeightedSum().bind(task.catalog, load_prices(), WORLD)
     budget = Budget(aimed(evaluator, task), reward, 5)
     search(LocalSearch(), task.space, budget, np.random.default_rng(0))
     assert budget.spent == sum(trial.measurements for trial in budget.trials) <= 5

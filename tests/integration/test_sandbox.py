@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.tree import Composition, make_node
-from gnncompose.errors import CatalogError, EvaluationError
+from gnncompose.errors import BusyError, CatalogError, EvaluationError
 from gnncompose.execution.forking import fork_server
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.outputs import OutputCache, whole_split_output
@@ -120,6 +122,22 @@ def test_sandbox__says_why_a_call_ended_and_goes_on(function, reason: str, sandb
     with pytest.raises(EvaluationError, match=reason):
         sandbox.call(function)
     assert sandbox.call(pid) != first
+
+
+def test_sandbox__blames_the_machine_where_the_call_got_no_core(sandbox: Sandbox) -> None:
+    core = max(os.sched_getaffinity(0))
+    loop = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    others = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(3)]
+    try:
+        with sandbox.pinned([core]), pytest.raises(BusyError, match="the machine was busy"):
+            sandbox.call(spin)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    with pytest.raises(EvaluationError) as failed:
+        sandbox.call(hang)
+    assert not isinstance(failed.value, BusyError)
 
 
 def test_sandbox__charges_nobody_for_what_earlier_calls_left_behind(sandbox: Sandbox) -> None:

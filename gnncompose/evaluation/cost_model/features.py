@@ -7,16 +7,14 @@ says so.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 from gnncompose.catalog.graph import GROUPS
-from gnncompose.catalog.operator import CASCADES, ENSEMBLES, GraphFeatures, Operator, Profile
+from gnncompose.catalog.operator import CASCADES, ENSEMBLES, GraphFeatures, Operator
 from gnncompose.composition.tree import Node
 from gnncompose.errors import EvaluationError
 
 OPERATOR_KINDS = ("transform", "model", "ensemble", "cascade", "router")
 BUILTINS = (*ENSEMBLES, *CASCADES)
-SMALL_BATCH, BATCH = 8, 64
 # Where the logarithm of each figure is about 0, and how far it spreads.
 SCALES = {
     "latency_ms": (0.02, 1.5),
@@ -37,8 +35,6 @@ OPERATOR_DIM = len(OPERATOR_KINDS) + len(BUILTINS) + 2 * len(SCALES) + 3 + 1 + l
 NODE_DIM = OPERATOR_DIM + 3
 WIDE = 4.0
 SMALLEST = 1e-3
-# Of an operator whose profile has batch 1 only: what of a request does not grow with its rows.
-FIXED_MS = 0.004
 
 
 def operator_features(operator: Operator) -> list[float]:
@@ -80,7 +76,7 @@ def parameter_features(node: Node) -> list[float]:
 
 
 def alone_ms(operator: Operator, rows: float) -> float:
-    """Time of an operator alone on a request of some rows, from its profile: linear between what was profiled.
+    """Time of an operator alone on a request of some rows, from its profile.
 
     Args:
         operator: Which; 0 for a builtin, whose time is learned.
@@ -91,24 +87,13 @@ def alone_ms(operator: Operator, rows: float) -> float:
     """
     if operator.builtin:
         return 0.0
-    profile = operator.profile
-    if profile.latency_ms is None:
+    found = operator.profile.request_ms(rows)
+    if found is None:
         raise EvaluationError(
             f'catalog.yaml: operator "{operator.name}": profile is empty, so nothing can be predicted; '
             f"run gnncompose catalog profile"
         )
-    points = profiled_points(profile)
-    for (low, before), (high, after) in pairwise(points):
-        if rows <= high or high == points[-1][0]:
-            return before + (rows - low) * (after - before) / (high - low)
-    fixed = min(FIXED_MS, profile.latency_ms)
-    return fixed + (profile.latency_ms - fixed) * rows
-
-
-def profiled_points(profile: Profile) -> list[tuple[int, float]]:
-    """Batch sizes and times that the profile holds, smallest first."""
-    found = ((1, profile.latency_ms), (SMALL_BATCH, profile.latency_ms_batch8), (BATCH, profile.latency_ms_batch64))
-    return [(rows, ms) for rows, ms in found if ms is not None]
+    return found
 
 
 def has_branches(operator: Operator) -> bool:
