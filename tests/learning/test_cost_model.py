@@ -73,7 +73,7 @@ def timed(composition: Composition, slower: float = 1.0) -> Timed:
 
 def collected(space: Space, compositions: tuple[Composition, ...], slower: float = 1.0) -> Collected:
     timings = tuple(timed(c, slower) for c in compositions)
-    return Collected("synthetic", space.catalog, ("any",) * len(compositions), compositions, timings, {}, {})
+    return Collected("synthetic", space.catalog, ("any",) * len(compositions), compositions, timings, {}, {}, {})
 
 
 def test_latency__hidden_rule_is_learned_and_a_slower_machine_calibrated(

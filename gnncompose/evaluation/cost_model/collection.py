@@ -33,6 +33,7 @@ from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.load import parse_load
 from gnncompose.execution.memory import peak_memory_bytes
+from gnncompose.execution.work import answers
 from gnncompose.execution.worker import Limits
 from gnncompose.tasks import conditions
 from gnncompose.tasks.task import Split, Task
@@ -56,6 +57,8 @@ class Plan:
         memory: How many have their peak memory measured.
         drawn_conditions: Worlds that are scored beside the task's own: random corruptions of clean rows.
         drawn_rows: Validation rows of these.
+        tested: How many of them are scored on test rows, too, in the task's own conditions. Nothing is fitted to these:
+            they say how well one sample of rows ranks compositions as another does.
     """
 
     compositions: int
@@ -66,6 +69,7 @@ class Plan:
     memory: int
     drawn_conditions: int
     drawn_rows: int
+    tested: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,7 @@ class Collected:
         timings: What was timed.
         memory: Peak memory in bytes by composition id.
         scores: Of each world its name, and by node id how it behaves there.
+        tested: Of each own condition its name, and by composition id the score on test rows.
     """
 
     name: str
@@ -89,6 +94,7 @@ class Collected:
     timings: tuple[Timed, ...]
     memory: Mapping[str, int]
     scores: Mapping[str, Mapping[str, Behaviour]]
+    tested: Mapping[str, Mapping[str, float]]
 
 
 def collect(task: Task, plan: Plan, folder: Path, prices: Prices, resource: str, seed: int) -> None:
@@ -110,6 +116,7 @@ def collect(task: Task, plan: Plan, folder: Path, prices: Prices, resource: str,
     _collect_timings(task, drawn[: plan.timed], plan, folder, prices, resource, seed)
     _collect_memory(task, drawn[: plan.memory], folder)
     _collect_scores(task, drawn, plan, folder, seed)
+    _collect_tested(task, drawn[-plan.tested :] if plan.tested else [], folder)
 
 
 def _drawn(task: Task, plan: Plan, folder: Path, seed: int) -> list[Composition]:
@@ -250,6 +257,21 @@ def _collect_scores(task: Task, compositions: Sequence[Composition], plan: Plan,
     isolation.close()
 
 
+def _collect_tested(task: Task, compositions: Sequence[Composition], folder: Path) -> None:
+    isolation, metric = Isolation(task.catalog, Limits(cache_bytes=SCORING_CACHE_BYTES)), find_metric(task.metric)
+    for name in tqdm(task.conditions if compositions else (), desc=f"{task.name}: test", unit="world"):
+        path = folder / "tested" / f"{name}.parquet"
+        if path.exists():
+            continue
+        split, found = task.split(name, "test"), []
+        for composition in compositions:
+            output = isolation.runner(composition).call(answers, composition, split)
+            score = metric.score(metric.compute(output, split.y))
+            found.append({"composition_id": composition.id, "score": score})
+        _write(path, found)
+    isolation.close()
+
+
 def score_nodes(
     task: Task, compositions: Sequence[Composition], split: Split, isolation: Isolation
 ) -> list[dict[str, Any]]:
@@ -308,6 +330,10 @@ def read_collected(folder: Path, source: PortType) -> Collected:
         scores[path.stem] = {
             row["node_id"]: Behaviour(row["score"], tuple(row["confident"]), row["spread"]) for row in rows
         }
+    tested: dict[str, dict[str, float]] = {}
+    for path in sorted((folder / "tested").glob("*.parquet")):
+        rows = parquet.read_table(path).to_pylist()
+        tested[path.stem] = {row["composition_id"]: row["score"] for row in rows}
     return Collected(
         name=folder.name,
         catalog=catalog,
@@ -316,6 +342,7 @@ def read_collected(folder: Path, source: PortType) -> Collected:
         timings=read_timings(folder),
         memory=read_memory(folder),
         scores=scores,
+        tested=tested,
     )
 
 

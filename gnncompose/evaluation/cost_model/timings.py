@@ -19,9 +19,9 @@ from gnncompose.execution.work import rows_reached, timed
 from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Split
 
-# Batches vary less than single rows, and take longer.
-SINGLE_ROWS = Effort(rows=48, repeats=5, seconds=0.0)
-BATCHES = Effort(rows=48, repeats=3, seconds=0.0)
+# Quicker than an evaluation, and steady enough that a second measurement is within a few per cent.
+SINGLE_ROWS = Effort(rows=48, repeats=5, seconds=0.03)
+BATCHES = Effort(rows=48, repeats=5, seconds=0.05)
 
 
 @dataclass(frozen=True)
