@@ -243,7 +243,9 @@ def _predicted_usages(
         scored_task(task).part(np.flatnonzero(keep).tolist(), [] if all(keep) else _hidden_rows(task, held.unseen))
         for task, keep in zip(bench.collected, seen, strict=True)
     ]
-    members = fit_accuracy(scored, replace(settings, members=1), seed, progress)
+    # shares of rows need a rougher guess than scores: one network, and half of its steps
+    training = replace(settings.accuracy, steps=settings.accuracy.steps // 2)
+    members = fit_accuracy(scored, replace(settings, members=1, accuracy=training), seed, progress)
     escalation = escalation_of(bench.collected)
     found: dict[int, Usage] = {}
     for task in bench.collected:
