@@ -85,22 +85,29 @@ def whole_split_output(
     Raises:
         EvaluationError: An artifact does not load, or an operator failed.
     """
-    data = split.sha256
-    here: dict[str, np.ndarray] = {}
+    return _output(composition.root, split, sessions, cache, batch, {})
 
-    def output(expression: Expression) -> np.ndarray:
-        if not isinstance(expression, Node):
-            return split.x
-        found = here.get(expression.id)
-        if found is None:
-            found = cache.get(expression.id, data)
-        if found is None:
-            found = _compute(expression, [output(child) for child in expression.inputs], sessions, batch)
-            cache.put(expression.id, data, found)
-        here[expression.id] = found
-        return found
 
-    return output(composition.root)
+def _output(
+    expression: Expression,
+    split: Split,
+    sessions: SessionPool,
+    cache: OutputCache,
+    batch: int,
+    here: dict[str, np.ndarray],
+) -> np.ndarray:
+    """Output of an expression; `here` holds those of this call, and goes with it at once, without the collector."""
+    if not isinstance(expression, Node):
+        return split.x
+    found = here.get(expression.id)
+    if found is None:
+        found = cache.get(expression.id, split.sha256)
+    if found is None:
+        inputs = [_output(child, split, sessions, cache, batch, here) for child in expression.inputs]
+        found = _compute(expression, inputs, sessions, batch)
+        cache.put(expression.id, split.sha256, found)
+    here[expression.id] = found
+    return found
 
 
 def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Execution on small operators made here: regions, routers, opsets, damaged artifacts, bounds."""
 
+import gc
 import hashlib
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +253,21 @@ def test_output_cache__never_exceeds_its_bytes(catalog: Catalog, rows: np.ndarra
         whole_split_output(Composition(root), Split(rows, rows[:, 0]), sessions, cache)
         assert cache.bytes <= cache.limit_bytes
     assert 0 < len(cache) < 8
+
+
+def test_whole_split_output__leaves_no_array_to_the_garbage_collector(catalog: Catalog, rows: np.ndarray) -> None:
+    cache, split = OutputCache(), Split(rows, rows[:, 0])
+    inner = node(catalog, "a")
+    gc.disable()
+    try:
+        whole_split_output(Composition(node(catalog, "mean", inner, node(catalog, "b"))), split, SessionPool(catalog), cache)
+        kept = cache.get(inner.id, split.sha256)
+        assert kept is not None
+        alive = weakref.ref(kept)
+        del kept, cache
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_output_cache__runs_only_what_is_new(catalog: Catalog, rows: np.ndarray) -> None:
