@@ -35,7 +35,7 @@ SETTINGS = Settings(
     accuracy_width=32,
     dimension=16,
     latency=latency.Training(epochs=40),
-    accuracy=accuracy.Training(steps=300, compositions=48),
+    accuracy=accuracy.Training(steps=150, compositions=48),
 )
 TRAINING_WORLDS = 12
 MEASURED = 40
@@ -101,7 +101,7 @@ def test_latency__hidden_rule_is_learned_and_a_slower_machine_calibrated(
 
 def behaviours(compositions: tuple[Composition, ...], world: int) -> dict[str, Behaviour]:
     rule = FakeEvaluator({}, seed=world)
-    nodes = {node.id: node for c in compositions for node in c.nodes if node.type.kind == "probs"}
+    nodes = {node.id: node for c in compositions for node in c.nodes if node.type.domain == "probs"}
     return {key: Behaviour(rule.evaluate(Composition(node)).score, (0.5,) * 8, 0.1) for key, node in nodes.items()}
 
 
@@ -111,7 +111,7 @@ def test_accuracy__few_measurements_tell_the_ranking_in_a_new_world(
     train, test = compositions[:300], compositions[300:]
     worlds = {f"world_{n}": behaviours(train, n) for n in range(TRAINING_WORLDS)}
     data = replace(collected(space, train), scores=worlds)
-    members = fit_accuracy([scored_task(data)], SETTINGS, 0, silent)
+    members = fit_accuracy([scored_task(data)], replace(SETTINGS, members=1), 0, silent)
     taus: list[tuple[float, float]] = []
     for world in (100, 101, 102):
         everything = scored_task(
@@ -133,5 +133,5 @@ def test_accuracy__few_measurements_tell_the_ranking_in_a_new_world(
         seen = np.array([everything.forest.rows[c.root.id] - 1 for c in train[:MEASURED]])
         mixture.observe(parts(seen), np.array([at[row] for row in seen], dtype=float))
         taus.append((before, tau(mixture.predict(parts(asked))[0], truth)))
-    assert np.mean([after for _, after in taus]) > 0.75
-    assert np.mean([after for _, after in taus]) > 0.2 + np.mean([before for before, _ in taus])
+    assert np.mean([after for _, after in taus]) > 0.6
+    assert np.mean([after for _, after in taus]) > 0.3 + np.mean([before for before, _ in taus])

@@ -260,7 +260,9 @@ def test_whole_split_output__leaves_no_array_to_the_garbage_collector(catalog: C
     inner = node(catalog, "a")
     gc.disable()
     try:
-        whole_split_output(Composition(node(catalog, "mean", inner, node(catalog, "b"))), split, SessionPool(catalog), cache)
+        whole_split_output(
+            Composition(node(catalog, "mean", inner, node(catalog, "b"))), split, SessionPool(catalog), cache
+        )
         kept = cache.get(inner.id, split.sha256)
         assert kept is not None
         alive = weakref.ref(kept)
