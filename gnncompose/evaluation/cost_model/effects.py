@@ -4,8 +4,8 @@ The logarithmic error of a predicted time is the sum, over what the composition 
 share of the time that it acts on: one effect of the machine, one of the hops between operators, one of each
 operator (and of each at a size of request), and one of each sub-expression, whose operator always sees the same
 data: decision trees run faster on fog than on noise. All are normal around 0 a priori. Ten measurements thus
-calibrate to a new machine, later ones teach the operators, and a composition that shares parts with measured ones
-is told by these.
+calibrate to a machine that is slower as a whole, later ones teach the operators, and a composition that shares parts
+with measured ones is told by these.
 """
 
 from __future__ import annotations
