@@ -279,7 +279,8 @@ class Corpus:
         for condition in ("clean", "impulse"):
             shutil.copytree(digits / "data" / condition, self.folder / "data" / condition)
         document = yaml.safe_load((self.folder / "task.yaml").read_text())
-        (self.folder / "task.yaml").write_text(yaml.safe_dump(document | {"conditions": ["clean", "impulse"]}))
+        document |= {"conditions": ["clean", "impulse"], "scenarios": {}}
+        (self.folder / "task.yaml").write_text(yaml.safe_dump(document))
         self._entries = [self._entry(self.sound, classifier().SerializeToString())]
         elsewhere = stored_elsewhere(self.outside)
         makers = {**CASES, **{name: lambda content=content: content for name, content in elsewhere}}

@@ -15,29 +15,25 @@ tasks = typer.Typer(help="List, build and check tasks.", **SETTINGS)
 
 @tasks.command("list")
 def list_tasks(as_json: AsJson = False) -> None:
-    """List the shipped tasks and where each was built.
+    """List the shipped tasks: size, licence, build time, and where each was built.
 
     Example: gnncompose task list
     """
-    from gnncompose.tasks.bundle import TASK_FILE
-    from gnncompose.tasks.shipped import bundle_directory
-    from gnncompose.tasks.zoo import shipped_tasks
+    from dataclasses import asdict
 
-    found = [
-        {
-            "name": task.name,
-            "description": task.description,
-            "licence": task.licence,
-            "directory": str(bundle_directory(task.name)),
-            "built": (bundle_directory(task.name) / TASK_FILE).exists(),
-        }
-        for task in shipped_tasks().values()
-    ]
+    from gnncompose.tasks.shipped import list_shipped
+
+    found = list_shipped()
     if as_json:
-        return show_json(found)
+        return show_json([asdict(task) for task in found])
     for task in found:
-        print(f"{task['name']:<10} {task['description']}")
-        print(f"{'':<10} {task['directory'] if task['built'] else 'not built: gnncompose task build ' + task['name']}")
+        print(f"{task.name:<10} {task.description}")
+        print(f"{'':<10} {task.licence}")
+        took = f"{task.build_s:.0f} s" if task.build_measured else f"about {task.build_s:.0f} s"
+        if task.bytes is None:
+            print(f"{'':<10} not built; takes {took}: gnncompose task build {task.name}")
+        else:
+            print(f"{'':<10} {task.bytes / 1e6:.1f} MB, built in {took}, {task.directory}")
 
 
 @tasks.command("build")

@@ -7,20 +7,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gnncompose.catalog.catalog import load_catalog, read_inside
 from gnncompose.catalog.operator import Operator, Port, PortType
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
 from gnncompose.errors import TaskError
-from gnncompose.tasks.task import SPLITS, Split, Task, read_split
+from gnncompose.tasks.task import SPLITS, Scenario, Split, Step, Task, read_split
 
 if TYPE_CHECKING:
     from gnncompose.execution.worker import Limits as SandboxLimits
@@ -36,6 +36,13 @@ class _LimitsEntry(BaseModel):
     branches: int = Field(4, ge=2)
 
 
+class _StepEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    condition: str
+    rows: int = Field(ge=1)
+
+
 class _TaskFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -47,6 +54,7 @@ class _TaskFile(BaseModel):
     limits: _LimitsEntry = Field(default_factory=lambda: _LimitsEntry.model_validate({}))
     conditions: tuple[str, ...]
     classes: tuple[str, ...] | None = None
+    scenarios: dict[str, tuple[_StepEntry, ...]] = {}
 
     @field_validator("conditions")
     @classmethod
@@ -59,6 +67,17 @@ class _TaskFile(BaseModel):
         if len(set(conditions)) < len(conditions):
             raise ValueError("a condition stands twice; drop one")
         return conditions
+
+    @model_validator(mode="after")
+    def _known_conditions(self) -> _TaskFile:
+        for name, steps in self.scenarios.items():
+            if not steps:
+                raise ValueError(f"scenario {name!r} has no steps; list some or drop it")
+            strange = [step.condition for step in steps if step.condition not in self.conditions]
+            if strange:
+                known = ", ".join(self.conditions)
+                raise ValueError(f"scenario {name!r}: there is no condition {strange[0]!r}; choose one of {known}")
+        return self
 
 
 def load_task(directory: Path) -> Task:
@@ -90,7 +109,12 @@ def load_task(directory: Path) -> Task:
         catalog=catalog,
         directory=directory,
         classes=document.classes,
+        scenarios={name: _scenario(name, steps) for name, steps in document.scenarios.items()},
     )
+
+
+def _scenario(name: str, steps: Sequence[_StepEntry]) -> Scenario:
+    return Scenario(name, tuple(Step(step.condition, step.rows) for step in steps))
 
 
 def required_splits(condition: str) -> tuple[str, ...]:
@@ -194,6 +218,7 @@ def write_bundle(
     artifacts: Mapping[str, bytes],
     data: Mapping[str, Mapping[str, Split]],
     classes: Sequence[str] | None = None,
+    scenarios: Sequence[Scenario] = (),
 ) -> None:
     """Write all files of a bundle into an empty folder.
 
@@ -208,6 +233,7 @@ def write_bundle(
         artifacts: Content of each artifact by its path in the bundle.
         data: Splits by condition and name; `clean` first.
         classes: Names of the classes.
+        scenarios: Its scenarios.
     """
     document = {
         "format": 1,
@@ -218,6 +244,7 @@ def write_bundle(
         "limits": {"nodes": limits.nodes, "depth": limits.depth, "branches": limits.branches},
         "conditions": list(data),
         **({"classes": list(classes)} if classes else {}),
+        **({"scenarios": {s.name: [asdict(step) for step in s.steps] for s in scenarios}} if scenarios else {}),
     }
     _write_yaml(directory / TASK_FILE, document)
     _write_yaml(directory / CATALOG_FILE, {"format": 1, "name": name, "operators": [_plain(o) for o in operators]})

@@ -1,7 +1,7 @@
-"""States that image data can be in: corruptions of batches `float32[N,1,H,W]` with values in [0, 1].
+"""States that data can be in: corruptions of rows; those of images are `float32[N,1,H,W]` with values in [0, 1].
 
 Each corruption takes a generator, so that the same seed gives the same rows; a task file picks the
-conditions it wants and their strength.
+conditions it wants and their strength. Those of tables are in `table_conditions`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float32
 
 Images = Float32[np.ndarray, "N 1 height width"]
-Condition = Callable[[Images, np.random.Generator], Images]
+Rows = Float32[np.ndarray, "N ..."]
+Condition = Callable[[Rows, np.random.Generator], Rows]
 
 
-def clean(images: Images, generator: np.random.Generator) -> Images:
-    """The images as they are."""
-    return images
+def clean(rows: Rows, generator: np.random.Generator) -> Rows:
+    """The rows as they are."""
+    return rows
 
 
 def inverted(images: Images, generator: np.random.Generator) -> Images:
@@ -76,10 +77,10 @@ def low_contrast(span: float, floor: float) -> Condition:
 def chained(*conditions: Condition) -> Condition:
     """Several corruptions, the first one first."""
 
-    def corrupt(images: Images, generator: np.random.Generator) -> Images:
+    def corrupt(rows: Rows, generator: np.random.Generator) -> Rows:
         for condition in conditions:
-            images = condition(images, generator)
-        return images
+            rows = condition(rows, generator)
+        return rows
 
     return corrupt
 
@@ -87,12 +88,12 @@ def chained(*conditions: Condition) -> Condition:
 def mixed(conditions: Sequence[Condition]) -> Condition:
     """A stream in which each row is in one of several conditions, drawn evenly and independently."""
 
-    def corrupt(images: Images, generator: np.random.Generator) -> Images:
-        drawn = generator.integers(0, len(conditions), len(images))
-        result = np.empty_like(images)
+    def corrupt(rows: Rows, generator: np.random.Generator) -> Rows:
+        drawn = generator.integers(0, len(conditions), len(rows))
+        result = np.empty_like(rows)
         for number, condition in enumerate(conditions):
-            rows = drawn == number
-            result[rows] = condition(images[rows], generator)
+            hit = drawn == number
+            result[hit] = condition(rows[hit], generator)
         return result
 
     return corrupt

@@ -2,21 +2,77 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gnncompose.errors import TaskError
 from gnncompose.tasks.bundle import TASK_FILE, load_task
 from gnncompose.tasks.cache import cache_directory
 from gnncompose.tasks.task import Task
-from gnncompose.tasks.zoo import build_task, shipped_tasks
+from gnncompose.tasks.zoo import BUILD_FILE, ShippedTask, build_task, shipped_tasks
 
-EXTRA = {"lightgbm", "onnxmltools", "skl2onnx"}
+EXTRA = {"lightgbm", "onnxmltools", "pandas", "rdata", "skl2onnx", "xgboost"}
 
 
 def bundle_directory(name: str) -> Path:
     """Where a shipped task's bundle lies once it is built."""
     return cache_directory() / "tasks" / name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a list tells of a shipped task.
+
+    Attributes:
+        name: What it is called.
+        description: One line.
+        licence: Licences of data and artifacts.
+        directory: Where its bundle lies, or will.
+        built: Whether it was built.
+        bytes: Size of the bundle on disk; None where it was not built.
+        build_s: How long building it took; where that is not known, about how long it takes on two cores.
+        build_measured: Whether `build_s` was measured when this bundle was built.
+    """
+
+    name: str
+    description: str
+    licence: str
+    directory: str
+    built: bool
+    bytes: int | None
+    build_s: float
+    build_measured: bool
+
+
+def list_shipped() -> list[Listing]:
+    """All shipped tasks, whether built or not."""
+    return [_listing(task) for task in shipped_tasks().values()]
+
+
+def _listing(task: ShippedTask) -> Listing:
+    directory = bundle_directory(task.name)
+    built = (directory / TASK_FILE).exists()
+    measured = _measured_build_s(directory / BUILD_FILE)
+    return Listing(
+        name=task.name,
+        description=task.description,
+        licence=task.licence,
+        directory=str(directory),
+        built=built,
+        bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if built else None,
+        build_s=task.build_s if measured is None else measured,
+        build_measured=measured is not None,
+    )
+
+
+def _measured_build_s(path: Path) -> float | None:
+    """What a build wrote down; None of bundles that an older version built."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def build_shipped(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,42 @@ class Split:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stretch of a scenario.
+
+    Attributes:
+        condition: State that the data are in.
+        rows: How many rows come in it; they are taken from the split in order, from its first again after its last.
+    """
+
+    condition: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Conditions that follow one another: worlds over time, on one resource under one load.
+
+    Attributes:
+        name: What it is called.
+        steps: Its stretches in order.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, name: str, rows: int, conditions: Sequence[str]) -> Scenario:
+        """A scenario that stays as many rows in each condition."""
+        return cls(name, tuple(Step(condition, rows) for condition in conditions))
+
+    @property
+    def rows(self) -> int:
+        """Rows of all its steps."""
+        return sum(step.rows for step in self.steps)
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """Data splits, input and output port, metric, catalog, and the conditions that the data can be in.
@@ -58,6 +95,7 @@ class Task:
         catalog: The operators at hand.
         directory: The bundle's folder.
         classes: Names of the classes, where the task has some.
+        scenarios: Its scenarios by name.
     """
 
     name: str
@@ -69,6 +107,7 @@ class Task:
     catalog: Catalog
     directory: Path
     classes: tuple[str, ...] | None = None
+    scenarios: Mapping[str, Scenario] = field(default_factory=dict)
     _splits: dict[tuple[str, str], Split] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -90,6 +129,17 @@ class Task:
         if key not in self._splits:
             self._splits[key] = read_split(self.directory, condition, split)
         return self._splits[key]
+
+    def scenario(self, name: str) -> Scenario:
+        """The scenario of that name.
+
+        Raises:
+            TaskError: There is none.
+        """
+        if name not in self.scenarios:
+            known = ", ".join(self.scenarios) or "none; add one under scenarios in task.yaml"
+            raise TaskError(f'task "{self.name}" has no scenario "{name}"; it has {known}')
+        return self.scenarios[name]
 
 
 def read_split(directory: Path, condition: str, split: str) -> Split:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 import gnncompose.tasks.task
 from gnncompose.errors import CatalogError, GnncomposeError, TaskError
 from gnncompose.tasks.bundle import check_bundle, load_task, staged
+from gnncompose.tasks.task import Scenario, Step
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def bundle(tmp_path: Path, digits_directory: Path) -> Path:
     """A copy that a test may spoil, with few operators and conditions so that the check is quick."""
     directory = tmp_path / "bundle"
     shutil.copytree(digits_directory, directory)
-    change(directory, "task.yaml", lambda d: d.update(conditions=["clean", "impulse"]))
+    change(directory, "task.yaml", lambda d: d.update(conditions=["clean", "impulse"], scenarios={}))
     wanted = {"logistic", "cnn", "stretch", "gamma", "mean", "cascade"}
     change(directory, "catalog.yaml", lambda d: d.update(operators=[o for o in d["operators"] if o["name"] in wanted]))
     return directory
@@ -117,6 +118,27 @@ def test_load_task__refuses_conditions_without_clean_first(bundle: Path) -> None
 def test_load_task__refuses_a_condition_that_is_a_path(bundle: Path) -> None:
     change(bundle, "task.yaml", lambda d: d.update(conditions=["clean", "../../secret"]))
     refused(bundle, "conditions", "no name", error=TaskError)
+
+
+def test_load_task__reads_scenarios(bundle: Path) -> None:
+    steps = [{"condition": "impulse", "rows": 3}, {"condition": "clean", "rows": 5}]
+    change(bundle, "task.yaml", lambda d: d.update(scenarios={"day": steps}))
+    assert load_task(bundle).scenario("day") == Scenario("day", (Step("impulse", 3), Step("clean", 5)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "part"),
+    [
+        ([], "has no steps"),
+        ([{"condition": "fog", "rows": 3}], "there is no condition 'fog'"),
+        ([{"condition": "clean", "rows": 0}], "scenarios.day[0].rows"),
+        ([{"condition": "clean"}], "scenarios.day[0].rows"),
+        ([{"condition": "clean", "rows": 1, "speed": 2}], "unknown key"),
+    ],
+)
+def test_load_task__refuses_a_scenario_that_cannot_be(bundle: Path, steps: list, part: str) -> None:
+    change(bundle, "task.yaml", lambda d: d.update(scenarios={"day": steps}))
+    refused(bundle, "task.yaml", part, error=TaskError)
 
 
 def test_load_task__refuses_a_missing_split(bundle: Path) -> None:

@@ -71,8 +71,14 @@ def test_task_check__accepts_a_good_bundle(digits_directory: Path) -> None:
     assert json.loads(done.stdout)["name"] == "digits"
 
 
-def test_task_list__names_the_shipped_tasks() -> None:
-    assert "digits" in {task["name"] for task in json.loads(run("task", "list", "--json").stdout)}
+def test_task_list__tells_licence_size_and_build_time() -> None:
+    found = {task["name"]: task for task in json.loads(run("task", "list", "--json").stdout)}
+    assert found["letter"].keys() >= {"licence", "bytes", "build_s", "build_measured", "directory"}
+    told = run("task", "list").stdout
+    for name, task in found.items():
+        assert f"{name} " in told
+        assert task["licence"] in told
+        assert f"{task['build_s']:.0f} s" in told
 
 
 def test_catalog_diff__says_what_changed(digits_directory: Path, bundle: Path) -> None:

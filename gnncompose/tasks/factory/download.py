@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import lzma
 import shutil
 import subprocess
 import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ _CHUNK = 1 << 16
 _TIMEOUT_S = 30
 _ATTEMPTS = 4
 _NOTHING_LEFT = 416
+_AR = b"!<arch>\n"
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Dataset:
         package: Name of the Debian package.
         package_bytes: About how large it is, for the progress bar.
         folder: Where in the package the files lie.
-        url: Folder at upstream.
+        url: Folder at upstream, or a `.deb` there that holds the same files.
         sha256: SHA-256 by file name, of the *decoded* content: the package and upstream compress differently.
+        decode: From a file to its content; raises OSError, EOFError or ValueError where the file is no such one.
     """
 
     package: str
@@ -42,6 +46,7 @@ class Dataset:
     folder: str
     url: str
     sha256: Mapping[str, str]
+    decode: Callable[[bytes], bytes] = gzip.decompress
 
     def fetch(self, cache: Path) -> dict[str, bytes]:
         """Decoded content of each file, from the cache where it is there and whole.
@@ -75,8 +80,8 @@ class Dataset:
             if not path.is_file():
                 continue
             try:
-                content = gzip.decompress(path.read_bytes())
-            except (OSError, EOFError):
+                content = self.decode(path.read_bytes())
+            except (OSError, EOFError, ValueError):
                 content = b""
             if hashlib.sha256(content).hexdigest() == self.sha256[name]:
                 found[name] = content
@@ -107,21 +112,47 @@ class Dataset:
         return None
 
     def _from_upstream(self, cache: Path, names: Sequence[str]) -> str | None:
-        for name in names:
-            try:
-                download(f"{self.url}/{name}", cache / name)
-            except OSError as problem:
-                return str(problem)
+        try:
+            if self.url.endswith(".deb"):
+                package = cache / self.url.rpartition("/")[2]
+                download(self.url, package)
+                _extract(_package_data(package.read_bytes()), self.folder, names, cache)
+                package.unlink()
+            else:
+                for name in names:
+                    download(f"{self.url}/{name}", cache / name)
+        except (OSError, ValueError) as problem:
+            return str(problem)
         return None
+
+
+def _package_data(package: bytes) -> bytes:
+    """The tar archive of files in a Debian package, which is an `ar` archive of members with 60-byte headers.
+
+    Raises:
+        ValueError: It is none, or packed in another way than by xz.
+    """
+    start = len(_AR)
+    while package.startswith(_AR) and len(package) >= start + 60:
+        name, size = package[start : start + 16], int(package[start + 48 : start + 58])
+        content = package[start + 60 : start + 60 + size]
+        if name.startswith(b"data.tar.xz"):
+            try:
+                return lzma.decompress(content)
+            except (lzma.LZMAError, EOFError) as problem:
+                raise ValueError(f"it gave a damaged package ({problem})") from None
+        start += 60 + size + size % 2
+    raise ValueError("it gave no Debian package packed by xz")
 
 
 def _extract(archive: bytes, folder: str, names: Sequence[str], target: Path) -> None:
     """Take the named files of one folder out of a tar archive."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         for name in names:
-            source = members.extractfile(f"./{folder}/{name}")
-            if source is not None:
-                (target / name).write_bytes(source.read())
+            with suppress(KeyError):  # another version of the package: the other source has the files
+                source = members.extractfile(f"./{folder}/{name}")
+                if source is not None:
+                    (target / name).write_bytes(source.read())
 
 
 def download(url: str, path: Path) -> None:

@@ -5,6 +5,7 @@ Writing the graph from the weights takes milliseconds, needs no tracer, and give
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -26,8 +27,13 @@ Corrupt = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 def mlp(pixels: int, *hidden: int, classes: int = 10) -> Network:
     """A perceptron on flattened images; without hidden layers it is linear."""
-    widths = [pixels, *hidden]
-    layers: list[nn.Module] = [nn.Flatten()]
+    return nn.Sequential(nn.Flatten(), *perceptron(pixels, *hidden, classes=classes))
+
+
+def perceptron(features: int, *hidden: int, classes: int) -> Network:
+    """Dense layers with ReLU between them, on rows of features; without hidden layers it is linear."""
+    widths = [features, *hidden]
+    layers: list[nn.Module] = []
     for narrow, wide in pairwise(widths):
         layers += [nn.Linear(narrow, wide), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
@@ -153,21 +159,58 @@ def _train(
     return network.eval()
 
 
+def for_raw_rows(network: Network, mean: np.ndarray, scale: np.ndarray) -> Network:
+    """A network for rows as they come, of one that was trained on (rows - mean) / scale.
+
+    The standardisation goes into the first layer, so that it costs nothing when the network answers.
+
+    Args:
+        network: Starts with a dense layer.
+        mean: [features]
+        scale: [features], none of them 0.
+    """
+    first, *others = network
+    assert isinstance(first, nn.Linear)
+    folded = copy.deepcopy(first)
+    with torch.no_grad():
+        weight = first.weight.double() / torch.from_numpy(scale).double()
+        folded.weight.copy_(weight)
+        folded.bias.copy_(first.bias.double() - weight @ torch.from_numpy(mean).double())
+    return nn.Sequential(folded, *others).eval()
+
+
 def export_classifier(
-    name: str, family: str, network: Network, checked_on: np.ndarray, source: str, licence: str, kind: Kind = "model"
+    name: str,
+    family: str,
+    network: Network,
+    checked_on: np.ndarray,
+    source: str,
+    licence: str,
+    kind: Kind = "model",
+    domain: str = "image",
 ) -> Artifact:
-    """Write a classifier as image -> probs and compare it with torch on real rows.
+    """Write a classifier as rows -> probs and compare it with torch on real rows.
+
+    Args:
+        name: Name of the operator.
+        family: Its family.
+        network: A trained network that ends in logits.
+        checked_on: Real rows.
+        source: Provenance of the artifact.
+        licence: Its licence.
+        kind: `model`, or `router`.
+        domain: Domain of the rows, which is also the name of the input tensor.
 
     Raises:
         ExportError: The graph answers differently.
     """
-    nodes, constants = _layers(network, "image", "logits")
+    nodes, constants = _layers(network, domain, "logits")
     nodes.append(helper.make_node("Softmax", ["logits"], ["probs"], axis=1))
     with torch.no_grad(), one_thread():
         expected = F.softmax(network(torch.from_numpy(checked_on)), dim=1).numpy()
     outputs = {"probs": ("N", expected.shape[1])}
-    model = make_model(name, nodes, {"image": ("N", *checked_on.shape[1:])}, outputs, constants)
-    artifact = Artifact(name, kind, model, "probs", family, source, licence)
+    model = make_model(name, nodes, {domain: ("N", *checked_on.shape[1:])}, outputs, constants)
+    artifact = Artifact(name, kind, model, "probs", family, source, licence, domain)
     verify(artifact, checked_on, expected)
     return artifact
 

@@ -18,8 +18,8 @@ from gnncompose.tasks.factory.artifact import Artifact, ExportError, accuracy, n
 
 
 class _Rows(CalibrationDataReader):
-    def __init__(self, images: np.ndarray, batch: int = 64) -> None:
-        self._batches = iter([{"image": images[i : i + batch]} for i in range(0, len(images), batch)])
+    def __init__(self, port: str, images: np.ndarray, batch: int = 64) -> None:
+        self._batches = iter([{port: images[i : i + batch]} for i in range(0, len(images), batch)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next batch, or None."""
@@ -53,6 +53,7 @@ def quantized(
         f"{artifact.family}_int8",
         f"{artifact.source}, quantised to 8 bits",
         artifact.licence,
+        artifact.input_domain,
     )
     drop = accuracy([artifact], images, labels) - accuracy([result], images, labels)
     if drop > largest_drop:
@@ -70,7 +71,7 @@ def _quantize(model: onnx.ModelProto, calibration: np.ndarray) -> onnx.ModelProt
             quantize_static(
                 source,
                 target,
-                _Rows(calibration),
+                _Rows(model.graph.input[0].name, calibration),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

@@ -1,4 +1,4 @@
-"""Fitting scikit-learn and LightGBM classifiers on flattened images, and exporting them to ONNX."""
+"""Fitting classifiers of scikit-learn, LightGBM and XGBoost, and exporting them to ONNX."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import numpy as np
 import onnx
 from onnx import helper
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
 
+from gnncompose.catalog.operator import Kind
 from gnncompose.tasks.factory.artifact import ML_DOMAIN, ML_OPSET, OPSET, Artifact, make_model, normalised, verify
+
+# The newest that the converters of onnxmltools write; their nodes mean the same at this library's.
+_BOOSTED_OPSET = 15
 
 
 class Classifier(Protocol):
-    """What scikit-learn's and LightGBM's classifiers have in common."""
+    """What the classifiers of scikit-learn, LightGBM and XGBoost have in common."""
 
     # The capital X is scikit-learn's own spelling.
     def fit(self, X: Any, y: Any) -> object:  # noqa: N803, ANN401
@@ -30,23 +35,27 @@ def fit_and_export(
     name: str,
     family: str,
     classifier: Classifier,
-    images: np.ndarray,
+    rows: np.ndarray,
     labels: np.ndarray,
     checked_on: np.ndarray,
     source: str,
     licence: str,
+    kind: Kind = "model",
+    domain: str = "image",
 ) -> Artifact:
-    """Fit a classifier on flattened images and export it as a model image -> probs.
+    """Fit a classifier on flattened rows and export it as rows -> probs.
 
     Args:
         name: Name of the operator.
         family: Its family.
         classifier: An unfitted classifier that gives probabilities.
-        images: Training rows.
+        rows: Training rows.
         labels: Their classes.
         checked_on: Real rows on which the export must agree with the classifier.
         source: Provenance of the artifact.
         licence: Its licence.
+        kind: `model`, or `router`.
+        domain: Domain of the rows, which is also the name of the input tensor.
 
     Raises:
         ExportError: The export answers differently.
@@ -54,61 +63,72 @@ def fit_and_export(
     with warnings.catch_warnings():
         # Converters and fits warn of their own future deprecations and of unconverged fits; neither is the user's.
         warnings.simplefilter("ignore")
-        classifier.fit(images.reshape(len(images), -1), labels)
+        classifier.fit(rows.reshape(len(rows), -1), labels)
         if isinstance(classifier, KNeighborsClassifier):
-            model = _neighbours(classifier, images.shape[1:])
+            model = _neighbours(classifier, domain, rows.shape[1:])
         else:
-            model = _image_to_probs(_convert(classifier, images[0].size), images.shape[1:], len(set(labels)))
-        artifact = Artifact(name, "model", model, "probs", family, source, licence)
+            model = _as_operator(_convert(classifier, rows[0].size), domain, rows.shape[1:], len(set(labels)))
+        artifact = Artifact(name, kind, model, "probs", family, source, licence, domain)
         verify(artifact, checked_on, np.asarray(classifier.predict_proba(checked_on.reshape(len(checked_on), -1))))
     return artifact
 
 
 def _convert(classifier: Classifier, features: int) -> onnx.ModelProto:
-    if type(classifier).__module__.startswith("lightgbm"):
-        from onnxmltools import convert_lightgbm
-        from onnxmltools.convert.common.data_types import FloatTensorType as LightGbmTensorType
-
-        types = [("features", LightGbmTensorType([None, features]))]
-        converted = convert_lightgbm(classifier, initial_types=types, zipmap=False, target_opset=15)
-        return cast(onnx.ModelProto, converted)
+    library = type(classifier).__module__.partition(".")[0]
+    if library in ("lightgbm", "xgboost"):
+        return _convert_boosted(classifier, library, features)
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
+    last = classifier[-1] if isinstance(classifier, Pipeline) else classifier
     converted = convert_sklearn(
         classifier,
         initial_types=[("features", FloatTensorType([None, features]))],
-        options={id(classifier): {"zipmap": False}},
+        options={id(last): {"zipmap": False}},
         target_opset={"": OPSET, ML_DOMAIN: ML_OPSET},
     )
     return cast(onnx.ModelProto, converted)
 
 
-def _image_to_probs(model: onnx.ModelProto, shape: tuple[int, ...], classes: int) -> onnx.ModelProto:
-    """The converted model with the image flattened in front, and only the probabilities as output."""
+def _convert_boosted(classifier: Classifier, library: str, features: int) -> onnx.ModelProto:
+    from onnxmltools import convert_lightgbm, convert_xgboost
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    types = [("features", FloatTensorType([None, features]))]
+    if library == "xgboost":
+        converted = convert_xgboost(classifier, initial_types=types, target_opset=_BOOSTED_OPSET)
+    else:
+        converted = convert_lightgbm(classifier, initial_types=types, zipmap=False, target_opset=_BOOSTED_OPSET)
+    return cast(onnx.ModelProto, converted)
+
+
+def _as_operator(model: onnx.ModelProto, domain: str, shape: tuple[int, ...], classes: int) -> onnx.ModelProto:
+    """The converted model with rows of any shape flattened in front, and only the probabilities as output."""
     graph = model.graph
     features, probabilities = graph.input[0].name, graph.output[-1].name
+    flat = domain if len(shape) == 1 else f"{domain}_features"
     wanted, kept = {probabilities}, []
     for node in reversed(graph.node):
         if wanted & set(node.output):
             renamed = onnx.NodeProto()
             renamed.CopyFrom(node)
             renamed.output[:] = ["probs" if o == probabilities else o for o in node.output]
-            renamed.input[:] = ["image_features" if i == features else i for i in node.input]
+            renamed.input[:] = [flat if i == features else i for i in node.input]
             wanted |= set(node.input)
             kept.append(renamed)
-    kept.append(helper.make_node("Flatten", ["image"], ["image_features"], axis=1))
+    if flat != domain:
+        kept.append(helper.make_node("Flatten", [domain], [flat], axis=1))
     made = helper.make_graph(
         kept[::-1],
         "classifier",
-        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", *shape])],
+        [helper.make_tensor_value_info(domain, onnx.TensorProto.FLOAT, ["N", *shape])],
         [helper.make_tensor_value_info("probs", onnx.TensorProto.FLOAT, ["N", classes])],
         [tensor for tensor in graph.initializer if tensor.name in wanted],
     )
     return normalised(helper.make_model(made))
 
 
-def _neighbours(classifier: KNeighborsClassifier, shape: tuple[int, ...]) -> onnx.ModelProto:
+def _neighbours(classifier: KNeighborsClassifier, domain: str, shape: tuple[int, ...]) -> onnx.ModelProto:
     """K nearest neighbours as one matrix product: an order of magnitude faster than the converter's scan.
 
     The squared distance less the query's own square, |t|^2 - 2 q.t, sorts the same way.
@@ -122,11 +142,12 @@ def _neighbours(classifier: KNeighborsClassifier, shape: tuple[int, ...]) -> onn
         "k": np.array([classifier.n_neighbors], np.int64),
         "axis": np.array([1], np.int64),
     }
-    nodes = [
-        helper.make_node("Flatten", ["image"], ["features"], axis=1),
-        helper.make_node("Gemm", ["features", "known", "squares"], ["distances"]),
+    flat = domain if len(shape) == 1 else "features"
+    nodes = [] if flat == domain else [helper.make_node("Flatten", [domain], [flat], axis=1)]
+    nodes += [
+        helper.make_node("Gemm", [flat, "known", "squares"], ["distances"]),
         helper.make_node("TopK", ["distances", "k"], ["nearest", "rows"], largest=0, axis=1),
         helper.make_node("Gather", ["answers", "rows"], ["votes"], axis=0),
         helper.make_node("ReduceMean", ["votes", "axis"], ["probs"], keepdims=0),
     ]
-    return make_model("neighbours", nodes, {"image": ("N", *shape)}, {"probs": ("N", one_hot.shape[1])}, constants)
+    return make_model("neighbours", nodes, {domain: ("N", *shape)}, {"probs": ("N", one_hot.shape[1])}, constants)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnncompose.tasks.conditions import chained, impulse, noise, standard_conditions
-from gnncompose.tasks.task import Split
+from gnncompose.tasks.task import Scenario, Split
 
 if TYPE_CHECKING:
     from gnncompose.tasks.factory.artifact import Artifact
@@ -22,6 +22,8 @@ VALIDATION_ROWS, TEST_ROWS = 400, 400
 CONDITIONS = standard_conditions(
     impulse_share=0.15, noise_sigma=0.25, contrast_span=0.15, contrast_floor=0.45, foggy_impulse_share=0.1
 )
+# A day at a camera: fog comes and goes, drops hang on the lens, dusk brings noise.
+WEATHER = Scenario.of("weather", 400, ("clean", "low_contrast", "low_contrast_impulse", "impulse", "noise", "clean"))
 _SOURCE = "trained on the train split of scikit-learn's digits (UCI Optical Recognition of Handwritten Digits)"
 _LICENCE = "MIT"
 
@@ -32,18 +34,27 @@ class Digits:
     name = "digits"
     description = "1,797 handwritten digits of 8x8 pixels; embedded, builds in seconds without a download"
     licence = "data CC-BY-4.0 (UCI machine learning repository); artifacts MIT"
+    build_s = 60
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Train, export, check and write the bundle into an empty folder."""
         # Inside, because listing the tasks must not wait for scikit-learn and torch.
-        from gnncompose.tasks.factory.image_task import under_conditions, write_image_task
+        from gnncompose.tasks.factory.classification import under_conditions, write_classification_task
 
         splits = _splits(seed)
         artifacts = list(_artifacts(splits["train"], splits["validation"], seed, progress))
         progress("write the bundle")
         data = under_conditions(splits, CONDITIONS, seed)
         classes = [str(digit) for digit in range(10)]
-        write_image_task(directory, name=self.name, artifacts=artifacts, data=data, classes=classes)
+        write_classification_task(
+            directory,
+            name=self.name,
+            domain="image",
+            artifacts=artifacts,
+            data=data,
+            classes=classes,
+            scenarios=[WEATHER],
+        )
 
 
 def _splits(seed: int) -> dict[str, Split]:
@@ -93,30 +104,24 @@ def _artifacts(train: Split, validation: Split, seed: int, progress: Progress) -
 
 def _classifiers(seed: int) -> dict[str, tuple[str, Classifier]]:
     """Untrained classifiers of different families, with their family; one thread each, so that results repeat."""
-    from lightgbm import LGBMClassifier
     from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import GaussianNB
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.svm import SVC
     from sklearn.tree import DecisionTreeClassifier
 
-    options: dict[str, Any] = {"probability": True, "random_state": seed}
-    # `probability` is deprecated, but the calibrated form that replaces it exports as 380 nodes, six times as slow.
-    machine: Any = SVC(C=10, **options)
-    boosted: Any = LGBMClassifier(
-        n_estimators=40, num_leaves=8, random_state=seed, deterministic=True, force_row_wise=True, n_jobs=1, verbose=-1
-    )
+    from gnncompose.tasks.factory.estimators import lightgbm, svm
+
     return {
         "logistic": ("linear", LogisticRegression(C=0.3, max_iter=300)),
         "tree": ("tree", DecisionTreeClassifier(max_depth=12, random_state=seed)),
         "forest": ("forest", RandomForestClassifier(60, random_state=seed, n_jobs=1)),
         "extra_trees": ("forest", ExtraTreesClassifier(100, random_state=seed, n_jobs=1)),
-        "lightgbm": ("boosted", boosted),
+        "lightgbm": ("boosted", lightgbm(seed, 40, 8)),
         "naive_bayes": ("bayes", GaussianNB(var_smoothing=1e-2)),
         "qda": ("discriminant", QuadraticDiscriminantAnalysis(reg_param=0.1)),
-        "svm": ("kernel", machine),
+        "svm": ("kernel", svm(seed, 10)),
         "neighbours": ("neighbours", KNeighborsClassifier(5)),
     }
 

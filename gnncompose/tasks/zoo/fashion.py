@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnncompose.tasks.conditions import noise, standard_conditions
-from gnncompose.tasks.task import Split
+from gnncompose.tasks.task import Scenario, Split
 
 if TYPE_CHECKING:
     from gnncompose.tasks.factory.artifact import Artifact
@@ -38,6 +38,8 @@ ROUTES = {
 }
 ROUTER_ROWS = 20_000
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+# A day at a camera: fog comes and goes, drops hang on the lens, dusk brings noise.
+WEATHER = Scenario.of("weather", 1_000, ("clean", "low_contrast", "low_contrast_impulse", "impulse", "noise", "clean"))
 _SOURCE = "trained on the Fashion-MNIST train split (Zalando)"
 _LICENCE = "MIT"
 _SHA256 = {
@@ -100,11 +102,12 @@ class Fashion:
     name = "fashion"
     description = "Fashion-MNIST: 70,000 articles of clothing of 28x28 pixels; downloads 31 MB, builds in minutes"
     licence = "data MIT (Zalando SE); artifacts MIT"
+    build_s = 240
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Fetch, train, export, quantise, check and write the bundle into an empty folder."""
         # Inside, because listing the tasks must not wait for torch.
-        from gnncompose.tasks.factory.image_task import under_conditions, write_image_task
+        from gnncompose.tasks.factory.classification import under_conditions, write_classification_task
 
         progress("fetch Fashion-MNIST")
         pixels, labels, test = _fetch(seed)
@@ -115,7 +118,15 @@ class Fashion:
         progress("write the bundle")
         kept = Split(_scaled(pixels[:TRAIN_ROWS_KEPT]), labels[:TRAIN_ROWS_KEPT])
         data = under_conditions({"train": kept, "validation": validation, "test": test}, CONDITIONS, seed)
-        write_image_task(directory, name=self.name, artifacts=artifacts, data=data, classes=CLASSES)
+        write_classification_task(
+            directory,
+            name=self.name,
+            domain="image",
+            artifacts=artifacts,
+            data=data,
+            classes=CLASSES,
+            scenarios=[WEATHER],
+        )
 
 
 def _fetch(seed: int) -> tuple[np.ndarray, np.ndarray, Split]:
@@ -157,15 +168,11 @@ def _train_denoiser(images: np.ndarray, labels: np.ndarray, seed: int) -> Networ
 def _train_router(images: np.ndarray, labels: np.ndarray, seed: int) -> Network:
     """A network that tells the groups of conditions apart, trained on training rows under drawn conditions."""
     from gnncompose.tasks.factory import networks
+    from gnncompose.tasks.factory.classification import drawn_routes
 
-    generator = np.random.default_rng(seed)
-    rows = images[:ROUTER_ROWS].copy()
-    drawn = generator.integers(0, len(ROUTES), len(rows))
-    for number, condition in enumerate(ROUTES):
-        rows[drawn == number] = CONDITIONS[condition](rows[drawn == number], generator)
-    routes = np.array(list(ROUTES.values()))
-    build = partial(networks.cnn, SIDE, 4, 8, strided=2, classes=1 + routes.max())
-    return networks.train_classifier(build, rows, routes[drawn], seed=seed, epochs=2, batch=128)
+    rows, routes = drawn_routes(images[:ROUTER_ROWS], CONDITIONS, ROUTES, seed)
+    build = partial(networks.cnn, SIDE, 4, 8, strided=2, classes=1 + max(ROUTES.values()))
+    return networks.train_classifier(build, rows, routes, seed=seed, epochs=2, batch=128)
 
 
 def _artifacts(

@@ -1,4 +1,4 @@
-"""What the shipped image classification tasks have in common: splits under conditions, catalog, bundle."""
+"""What the shipped classification tasks have in common: splits under conditions, catalog, bundle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gnncompose.composition.edits import Limits
 from gnncompose.tasks.bundle import write_bundle
 from gnncompose.tasks.conditions import Condition
 from gnncompose.tasks.factory.artifact import Artifact
-from gnncompose.tasks.task import Split
+from gnncompose.tasks.task import Scenario, Split
 
 LIMITS = Limits(nodes=12, depth=6, branches=4)
 _THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -51,27 +51,81 @@ def under_conditions(
     return data
 
 
-def write_image_task(
+def mixed_stream(data: Mapping[str, Mapping[str, Split]], conditions: Sequence[str], seed: int) -> dict[str, Split]:
+    """Validation and test of a stream in which each row comes from one of several conditions, drawn evenly.
+
+    Unlike `conditions.mixed` this also mixes conditions whose rows are their own, as those of another year are.
+
+    Args:
+        data: Splits by condition and name; of one split all conditions have as many rows.
+        conditions: Which of them are mixed.
+        seed: Decides what is drawn.
+    """
+    generator, found = np.random.default_rng(seed), {}
+    for name in ("validation", "test"):
+        parts = [data[condition][name] for condition in conditions]
+        rows = np.arange(len(parts[0].y))
+        drawn = generator.integers(0, len(parts), len(rows))
+        x, y = np.stack([part.x for part in parts]), np.stack([part.y for part in parts])
+        found[name] = Split(x[drawn, rows], y[drawn, rows])
+    return found
+
+
+def drawn_routes(
+    rows: np.ndarray, conditions: Mapping[str, Condition], routes: Mapping[str, int], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a router learns from: each row in one condition, drawn evenly, and the branch that it should take.
+
+    Args:
+        rows: Clean training rows, which stay as they are.
+        conditions: The conditions by name.
+        routes: The branch by the name of the condition; only these are drawn.
+        seed: Decides what is drawn.
+    """
+    generator = np.random.default_rng(seed)
+    rows = rows.copy()
+    drawn = generator.integers(0, len(routes), len(rows))
+    for number, condition in enumerate(routes):
+        rows[drawn == number] = conditions[condition](rows[drawn == number], generator)
+    return rows, np.array(list(routes.values()))[drawn]
+
+
+def write_classification_task(
     directory: Path,
     *,
     name: str,
+    domain: str,
     artifacts: Sequence[Artifact],
     data: Mapping[str, Mapping[str, Split]],
     classes: Sequence[str],
+    scenarios: Sequence[Scenario],
+    metric: str = "accuracy",
 ) -> None:
-    """Write the bundle of an image classification task scored by accuracy."""
+    """Write the bundle of a classification task.
+
+    Args:
+        directory: An empty folder.
+        name: Name of the task.
+        domain: Domain of its input, which is also the tensor's name.
+        artifacts: Its operators in catalog order; the combiners follow them.
+        data: Splits by condition and name.
+        classes: Names of the classes.
+        scenarios: Its scenarios.
+        metric: Name of its metric.
+    """
     shape = data["clean"]["validation"].x.shape[1:]
     write_bundle(
         directory,
         name=name,
-        metric="accuracy",
-        input_port=Port(name="image", type=PortType("image", "float32", ("N", *shape))),
+        metric=metric,
+        input_port=Port(name=domain, type=PortType(domain, "float32", ("N", *shape))),
         output_port=Port(name="probs", type=PortType("probs", "float32", ("N", len(classes)))),
         limits=LIMITS,
         operators=[*(_entry(artifact) for artifact in artifacts), *COMBINERS],
         artifacts={_path(artifact): artifact.model.SerializeToString(deterministic=True) for artifact in artifacts},
         data=data,
         classes=classes,
+        scenarios=scenarios,
     )
 
 
