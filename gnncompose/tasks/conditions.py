@@ -1,7 +1,7 @@
 """States that data can be in: corruptions of rows; those of images are `float32[N,1,H,W]` with values in [0, 1].
 
 Each corruption takes a generator, so that the same seed gives the same rows; a task file picks the
-conditions it wants and their strength. Those of tables are in `table_conditions`.
+conditions it wants and their strength. Those of tables are in `table_conditions`, of series in `series_conditions`.
 """
 
 from __future__ import annotations

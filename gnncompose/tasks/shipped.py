@@ -13,7 +13,7 @@ from gnncompose.tasks.cache import cache_directory
 from gnncompose.tasks.task import Task
 from gnncompose.tasks.zoo import BUILD_FILE, ShippedTask, build_task, shipped_tasks
 
-EXTRA = {"lightgbm", "onnxmltools", "pandas", "rdata", "skl2onnx", "xgboost"}
+EXTRA = {"lightgbm", "onnxmltools", "pandas", "rdata", "skl2onnx", "threadpoolctl", "xgboost"}
 
 
 def bundle_directory(name: str) -> Path:

@@ -71,6 +71,28 @@ def residual_denoiser(channels: int, depth: int = 1) -> Network:
     return nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
 
 
+def cnn_1d(channels: int, length: int, *widths: int, averaged: bool = False, classes: int = 10) -> Network:
+    """Convolutions over seven points with ReLU, each of which halves the series; then a dense layer.
+
+    Args:
+        channels: Channels of a series.
+        length: Its points.
+        widths: Output channels of each convolution.
+        averaged: Whether the dense layer sees the average over time, which makes it care little for when something
+            happens (Wang, Yan and Oates, IJCNN 2017), or every point that is left.
+        classes: Number of classes.
+    """
+    layers: list[nn.Module] = []
+    before = channels
+    for width in widths:
+        layers += [nn.Conv1d(before, width, 7, stride=2, padding=3), nn.ReLU()]
+        before, length = width, (length + 1) // 2
+    if averaged:
+        layers.append(nn.AdaptiveAvgPool1d(1))
+        length = 1
+    return nn.Sequential(*layers, *mlp(before * length, classes=classes))
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Run torch on one thread: small networks gain nothing by more, and results then never depend on the cores."""
@@ -242,14 +264,14 @@ def _layers(network: Network, source: str, target: str) -> tuple[list[onnx.NodeP
         output = target if number == len(network) - 1 else f"layer{number}"
         inputs = [source]
         attributes: dict[str, Any] = {}
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             weights = {f"weight{number}": layer.weight, f"bias{number}": layer.bias}
             constants |= {name: np.ascontiguousarray(w.detach().numpy()) for name, w in weights.items()}
             inputs += list(weights)
         match layer:
-            case nn.Conv2d():
-                pad, kernel, stride = layer.padding[0], layer.kernel_size[0], layer.stride[0]
-                attributes = {"kernel_shape": [kernel] * 2, "pads": [pad] * 4, "strides": [stride] * 2}
+            case nn.Conv1d() | nn.Conv2d():
+                kernel, pads = list(layer.kernel_size), [int(pad) for pad in layer.padding] * 2
+                attributes = {"kernel_shape": kernel, "pads": pads, "strides": list(layer.stride)}
                 operator = "Conv"
             case nn.Linear():
                 operator, attributes = "Gemm", {"transB": 1}
@@ -260,6 +282,8 @@ def _layers(network: Network, source: str, target: str) -> tuple[list[onnx.NodeP
                     "MaxPool",
                     {"kernel_shape": [layer.kernel_size] * 2, "strides": [layer.stride] * 2},
                 )
+            case nn.AdaptiveAvgPool1d(output_size=1):
+                operator = "GlobalAveragePool"
             case nn.Flatten():
                 operator, attributes = "Flatten", {"axis": 1}
             case _:

@@ -1,4 +1,4 @@
-"""The shipped tasks: every module of this package is one task and offers it as `TASK`."""
+"""The shipped tasks: every module of this package offers one as `TASK`, or a family of them as `TASKS`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ShippedTask(Protocol):
     """Builds a bundle from real data.
 
     Attributes:
-        name: What it is called; the module's name.
+        name: What it is called; the module's name, or begins with it.
         description: One line for lists.
         licence: Licences of data and artifacts.
         build_s: About how long building takes on two cores, measuring the operators included; without the download.
@@ -43,7 +43,8 @@ class ShippedTask(Protocol):
 def shipped_tasks() -> dict[str, ShippedTask]:
     """The shipped tasks by name, found by looking into this package."""
     modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    return {module.TASK.name: module.TASK for module in modules}
+    tasks = (task for module in modules for task in getattr(module, "TASKS", None) or (module.TASK,))
+    return {task.name: task for task in tasks}
 
 
 def build_task(name: str, directory: Path, *, seed: int = 0, progress: Progress = lambda step: None) -> None:
