@@ -109,7 +109,7 @@ class Catalog:
             CatalogError: The operator is builtin, or the path leaves the catalog's folder.
         """
         if operator.artifact is None:
-            raise CatalogError(f'operator "{operator.name}" is builtin and has no artifact')
+            raise CatalogError(f'operator "{operator.name}" is builtin or a host operator, and has no artifact')
         root = self.directory.resolve()
         path = (root / operator.artifact).resolve()
         if not path.is_relative_to(root):

@@ -18,6 +18,7 @@ SMALL_BATCH, BATCH = 8, 64
 # Of an operator whose profile has batch 1 only: what of a request does not grow with its rows.
 FIXED_MS = 0.004
 _TYPE = re.compile(r"^(?P<domain>[a-z_]+) (?P<dtype>[a-z]+[0-9]*)\[(?P<axes>[^\]]*)\]$")
+_HOST = r"^[A-Za-z0-9][A-Za-z0-9._-]*:[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 _AXIS = re.compile(r"^([1-9][0-9]*|[A-Za-z][A-Za-z0-9_]*)$")
 
 
@@ -64,6 +65,10 @@ class PortType:
     def bound(self, sizes: dict[str, int | str]) -> PortType:
         """This output port's type with its letters replaced by the sizes that the inputs bound."""
         return PortType(self.domain, self.dtype, tuple(sizes.get(a, a) if isinstance(a, str) else a for a in self.axes))
+
+    def with_rows(self, rows: str) -> PortType:
+        """This type with another first axis."""
+        return PortType(self.domain, self.dtype, (rows, *self.axes[1:]))
 
 
 def _as_port_type(value: object) -> object:
@@ -147,8 +152,9 @@ class Profile(_Entry):
     """What was measured of one operator alone; the catalog's hash leaves it out.
 
     Latency and CPU time are of one row at batch 1, or of a request of 8 or 64 rows; `score` is on clean
-    validation data and only there for models that answer the task by themselves. Bundles of an older
-    version lack some of the figures.
+    validation data and only there for models that answer the task by themselves. Of an operator that is not
+    row-wise a row is one of the task, and `rows_made` says how many it makes of one. Bundles of an older version lack
+    some of the figures, and so do operators that take long.
     """
 
     latency_ms: float | None = None
@@ -160,6 +166,7 @@ class Profile(_Entry):
     weights: int | None = None
     score: float | None = None
     row_deviation: float | None = None
+    rows_made: float | None = None
     graph: GraphFeatures | None = None
     hardware: str | None = None
     measured_at: str | None = None
@@ -197,6 +204,8 @@ class Operator(_Entry):
     artifact: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     builtin: str | None = None
+    host: str | None = Field(default=None, pattern=_HOST)
+    version: str | None = None
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     parameters: dict[str, Parameter] = {}
@@ -215,23 +224,27 @@ class Operator(_Entry):
     def _whole(self) -> Operator:
         known = {"ensemble": ENSEMBLES, "cascade": CASCADES}.get(self.kind)
         if known is None or self.builtin is None:
-            self._check_artifact()
+            self._check_code()
             return self
         if self.builtin not in known:
             raise ValueError(f"builtin {self.builtin!r} is not known for a {self.kind}; use one of {list(known)}")
-        if self.artifact or self.sha256:
-            raise ValueError(f"a {self.kind} is builtin and has no artifact; drop 'artifact' and 'sha256'")
+        if self.artifact or self.sha256 or self.host:
+            raise ValueError(f"a {self.kind} is builtin and has no artifact; drop 'artifact', 'sha256' and 'host'")
         unknown = self.parameters.keys() - BUILTIN_PARAMETERS.get(self.builtin, {}).keys()
         if unknown:
             raise ValueError(f"builtin {self.builtin!r} has no parameter {sorted(unknown)[0]!r}; drop it")
         return self
 
-    def _check_artifact(self) -> None:
+    def _check_code(self) -> None:
         if self.kind in ("ensemble", "cascade"):
             raise ValueError(f"a {self.kind} needs 'builtin'; name one")
         if self.builtin:
             raise ValueError(f"a {self.kind} runs an artifact; replace 'builtin' by 'artifact' and 'sha256'")
-        for field in ("artifact", "sha256", "inputs"):
+        if self.host and (self.artifact or self.sha256 or self.kind == "router"):
+            raise ValueError("a host operator is a transform or model and has no artifact; drop 'host' or the others")
+        if self.version and not self.host:
+            raise ValueError("only a host operator has a version; drop 'version', or add 'host'")
+        for field in ("host", "version", "inputs") if self.host else ("artifact", "sha256", "inputs"):
             if not getattr(self, field):
                 raise ValueError(f"a {self.kind} needs {field!r}; add it")
         if len(self.outputs) != 1:
@@ -252,13 +265,31 @@ class Operator(_Entry):
         return self.builtin in ("mean", "weighted_mean", "vote")
 
     @cached_property
+    def makes_rows(self) -> bool:
+        """Whether a row may become several: the first axis of its output is that of none of its inputs.
+
+        It gives at least one row for each it takes, in their order.
+        """
+        if self.is_combiner:
+            return False
+        rows = self.outputs[0].type.axes[0]
+        return isinstance(rows, str) and all(port.type.axes[0] != rows for port in self.inputs)
+
+    @cached_property
+    def is_row_wise(self) -> bool:
+        """Whether every port has the same first axis: a row of the output comes from that row of each input alone."""
+        return self.is_combiner or len({port.type.axes[0] for port in (*self.inputs, *self.outputs)}) == 1
+
+    @cached_property
     def identity(self) -> str:
-        """What it computes, for ids: the builtin, or the artifact with the tensors that its ports name.
+        """What it computes, for ids: the builtin, the host operator, or the artifact with the tensors of its ports.
 
         One artifact may offer two operators that read different outputs, hence the tensors.
         """
         if self.builtin:
             return f"builtin:{self.builtin}"
+        if self.host:
+            return f"{self.kind}:host:{self.host}:{self.version}"
         tensors = ",".join(p.name for p in self.inputs) + ">" + self.outputs[0].name
         return f"{self.kind}:{self.sha256}:{tensors}"
 

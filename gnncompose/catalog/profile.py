@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,16 @@ from gnncompose.catalog.graph import graph_features
 from gnncompose.catalog.operator import BATCH, SMALL_BATCH, GraphFeatures, Operator, Profile
 from gnncompose.catalog.reading import entry_name, read_artifact
 from gnncompose.composition.chains import operator_alone
-from gnncompose.composition.tree import Composition, Expression, Input, Node, make_node
+from gnncompose.composition.tree import Composition, Input, Node, make_node
 from gnncompose.errors import CatalogError, EvaluationError
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.cores import claimed_cores
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.latency import Effort, sample_rows, time_one_by_one
 from gnncompose.execution.memory import REQUESTS, peak_memory_bytes
-from gnncompose.execution.outputs import check_output, operator_function, whole_split_output
+from gnncompose.execution.outputs import check_output, join_rows, node_inputs, operator_function, rows_due
 from gnncompose.execution.reference import baseline_ns
-from gnncompose.execution.runner import Workspace
+from gnncompose.execution.runner import Runner, Workspace
 from gnncompose.execution.sandbox import FULL
 from gnncompose.execution.work import answers
 from gnncompose.execution.worker import Limits
@@ -36,16 +37,20 @@ from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Split, Task
 
 SINGLE = Effort(rows=32, repeats=5)
+# Of operators that take longer than this, fewer rows tell enough.
+LONG_S, FEW = 0.005, Effort(rows=8, repeats=3)
 TOGETHER = Effort(rows=1, repeats=7)
+# Where a batch would take longer, its time is left out: that of small ones tells enough, and takes seconds already.
+LONGEST_BATCH_MS = 500.0
 LIMITS = Limits(cache_bytes=1 << 30)
 
 
 def profile_catalog(
     directory: Path, progress: Callable[[str], None] = lambda name: None, limits: Limits = LIMITS
 ) -> Catalog:
-    """Measure every operator of a bundle that has an artifact, and write the profiles into its catalog.
+    """Measure every operator of a bundle that runs code of its own, and write the profiles into its catalog.
 
-    Each operator runs alone on clean validation data, brought to it by the shortest chain of operators.
+    Each runs alone on clean validation data, brought to it by the shortest chain of operators.
     Everything else in `catalog.yaml` stays, but for comments, which YAML's writer does not keep.
 
     Args:
@@ -64,7 +69,7 @@ def profile_catalog(
     profiler = _Profiler(task, limits)
     profiles: dict[str, Profile] = {}
     for operator in task.catalog.operators:
-        if operator.artifact is not None:
+        if operator.builtin is None:
             try:
                 profiles[operator.name] = profiler.profile(operator)
             except EvaluationError as problem:
@@ -104,17 +109,25 @@ class _Profiler:
         baseline = baseline_ns(self.cpu)
         with claimed_cores() as cores, runner.pinned(cores):
             speed, inputs = runner.call(time_operator, node, self.split, baseline)
-        content = read_artifact(self.task.catalog, operator)
         return Profile(
             **{name: _rounded(value) for name, value in speed.items()},
+            **self._size(operator, runner),
             peak_memory_bytes=self._peak_memory(node, inputs),
-            artifact_bytes=len(content),
-            weights=runner.call(count_weights, content),
-            graph=GraphFeatures.model_validate(runner.call(read_graph, content)),
             score=self._score(operator, node),
             hardware=self.hardware,
             measured_at=datetime.datetime.now(datetime.UTC).date().isoformat(),
         )
+
+    def _size(self, operator: Operator, runner: Runner) -> dict[str, Any]:
+        """What its file tells; a host operator has none."""
+        if operator.artifact is None:
+            return {}
+        content = read_artifact(self.task.catalog, operator)
+        return {
+            "artifact_bytes": len(content),
+            "weights": runner.call(count_weights, content),
+            "graph": GraphFeatures.model_validate(runner.call(read_graph, content)),
+        }
 
     def _peak_memory(self, node: Node, inputs: list[np.ndarray]) -> int:
         """Of a process that serves the operator alone; with its chain where it has several inputs."""
@@ -125,7 +138,7 @@ class _Profiler:
 
     def _score(self, operator: Operator, node: Node) -> float | None:
         """On clean validation, of a model whose chain answers the task."""
-        if operator.kind != "model" or not self.task.output.type.accepts(node.type, {}):
+        if operator.kind != "model" or not self.task.space.is_answer(node.type):
             return None
         composition = Composition(node)
         metric = find_metric(self.task.metric)
@@ -137,34 +150,44 @@ def time_operator(
     workspace: Workspace, node: Node, split: Split, baseline_ns: float
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Speed of a node's operator on what its inputs give for a split, and a few rows of these."""
+    operator, function = node.operator, operator_function(node, workspace.sessions)
+    arrays = node_inputs(node, split, workspace.sessions, workspace.outputs)
+    count = len(arrays[0]) if operator.is_row_wise else len(split.x)
 
-    def output(expression: Expression) -> np.ndarray:
-        if isinstance(expression, Input):
-            return split.x
-        return whole_split_output(Composition(expression), split, workspace.sessions, workspace.outputs)
+    def request(rows: np.ndarray) -> list[np.ndarray]:
+        """Inputs of some rows; where pages and lines come together, of all that belongs to some pages."""
+        if operator.is_row_wise:
+            return [array[rows] for array in arrays]
+        few = Split(split.x[rows], split.y[rows])
+        return node_inputs(node, few, workspace.sessions, workspace.outputs)
 
-    arrays = [output(child) for child in node.inputs]
-    function = operator_function(node, workspace.sessions)
-    singles = [[array[row : row + 1].copy() for array in arrays] for row in sample_rows(len(split.x), SINGLE.rows)]
-    batch = [np.resize(array, (BATCH, *array.shape[1:])) for array in arrays]
-    check_output(function(batch), node.type, BATCH, "it")
-    alone = time_one_by_one(function, singles, SINGLE, 1, baseline_ns)
-    few = time_one_by_one(function, [[array[:SMALL_BATCH].copy() for array in batch]], TOGETHER, 1, baseline_ns)
-    together = time_one_by_one(function, [batch], TOGETHER, 1, baseline_ns, BATCH)
-    speed = {
-        "latency_ms": float(np.median(alone.samples_ms, axis=1).mean()),
-        "latency_ms_batch8": float(np.median(few.samples_ms)),
-        "latency_ms_batch64": float(np.median(together.samples_ms)),
-        "cpu_ms": alone.cpu_ms,
-        "row_deviation": row_deviation(function, batch),
-    }
+    singles = [request(np.array([row])) for row in sample_rows(count, SINGLE.rows)]
+    function(singles[0])
+    started = time.perf_counter()
+    function(singles[0])
+    is_long = time.perf_counter() - started > LONG_S
+    effort, requests = (FEW, singles[:: SINGLE.rows // FEW.rows]) if is_long else (SINGLE, singles)
+    alone = time_one_by_one(function, requests, effort, 1, baseline_ns)
+    speed = {"latency_ms": float(np.median(alone.samples_ms, axis=1).mean()), "cpu_ms": alone.cpu_ms}
+    for size, name in ((SMALL_BATCH, "latency_ms_batch8"), (BATCH, "latency_ms_batch64")):
+        if size == SMALL_BATCH or size * speed["latency_ms"] <= LONGEST_BATCH_MS:
+            rows = np.arange(size) % count
+            batch = request(rows)
+            output = function(batch)
+            check_output(output, node.type, rows_due(node, batch), "it")
+            timing = time_one_by_one(function, [batch], TOGETHER, 1, baseline_ns, size)
+            speed[name] = float(np.median(timing.samples_ms))
+            single = [function(request(rows[i : i + 1])) for i in range(size)]
+            speed["row_deviation"] = row_deviation(output, join_rows(single, node))
+            if operator.makes_rows:
+                speed["rows_made"] = len(output) / size
     return speed, [array[:REQUESTS] for array in arrays]
 
 
-def row_deviation(function: Callable[[list[np.ndarray]], np.ndarray], batch: list[np.ndarray]) -> float:
+def row_deviation(together: np.ndarray, alone: np.ndarray) -> float:
     """Largest difference between rows that run together and the same rows alone; 0 or 1 for text."""
-    together = function(batch)
-    alone = np.concatenate([function([array[i : i + 1] for array in batch]) for i in range(len(batch[0]))])
+    if together.shape != alone.shape:
+        raise EvaluationError("it gives other rows together than alone; make each row depend on itself only")
     if not np.issubdtype(together.dtype, np.number):
         return float((together != alone).any())
     deviation = float(np.abs(together.astype(np.float64) - alone).max())

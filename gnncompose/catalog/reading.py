@@ -29,7 +29,7 @@ def read_artifact(catalog: Catalog, operator: Operator) -> bytes:
     """
     where = entry_name(catalog, operator)
     if operator.artifact is None:
-        raise CatalogError(f"{where} is builtin and has no artifact")
+        raise CatalogError(f"{where} is builtin or a host operator, and has no artifact")
     try:
         with open_inside(catalog.directory, operator.artifact) as file:
             content = _read_single(file, operator.artifact)

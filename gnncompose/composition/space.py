@@ -51,7 +51,7 @@ class Space:
         if self.initial is not None:
             return self.initial
         chains = shortest_chains(self.catalog, self.input_type)
-        fitting = [chain for chain in chains.values() if self.output_type.accepts(chain.type, {})]
+        fitting = [chain for chain in chains.values() if self.is_answer(chain.type)]
         if not fitting:
             raise CompositionError(
                 f'catalog "{self.catalog.name}" leads from {self.input_type} to {self.output_type} by no chain of '
@@ -59,11 +59,15 @@ class Space:
             )
         return Composition(min(fitting, key=lambda chain: chain.depth), self.catalog.sha256)
 
+    def is_answer(self, kind: PortType) -> bool:
+        """Whether it is the task's output type, for the task's own rows and not for rows that were made on the way."""
+        return self.output_type.accepts(kind, {}) and kind.axes[0] == self.input_type.axes[0]
+
     def single_models(self) -> list[Composition]:
         """Every model alone, on the shortest chain that leads to it."""
         chains = shortest_chains(self.catalog, self.input_type)
         ends = (chains[model.name] for model in self.catalog.models if model.name in chains)
-        return [Composition(e, self.catalog.sha256) for e in ends if self.output_type.accepts(e.type, {})]
+        return [Composition(e, self.catalog.sha256) for e in ends if self.is_answer(e.type)]
 
     def legal_edits(self, composition: Composition) -> list[Edit]:
         """Exactly the edits whose result type-checks within the limits, `Stop` last."""

@@ -14,11 +14,18 @@ from functools import cached_property
 from itertools import pairwise
 
 from gnncompose.catalog.operator import Operator, PortType
+from gnncompose.catalog.text import is_text
 from gnncompose.errors import CompositionError
 
 INPUT_ID = "input"
 ID_LENGTH = 32
-PREDICTIONS = {"mean": ("probs", "values"), "weighted_mean": ("probs", "values")}
+ROWS_LENGTH = 12
+PREDICTIONS = {
+    "mean": ("probs", "values"),
+    "weighted_mean": ("probs", "values"),
+    "max_confidence": ("probs", "text"),
+    "confidence": ("probs", "text"),
+}
 
 Value = float | tuple[float, ...]
 Parameters = tuple[tuple[str, Value], ...]
@@ -110,6 +117,9 @@ def make_node(operator: Operator, inputs: Sequence[Expression], parameters: Mapp
     text = ",".join(f"{name}={_canonical(value)}" for name, value in values)
     identity = f"{operator.identity}({text})[{','.join(child.id for child in inputs)}]"
     node_id = hashlib.sha256(identity.encode()).hexdigest()[:ID_LENGTH]
+    if operator.makes_rows:
+        # Rows that were made in two ways are never taken for each other: no type fits both.
+        output = output.with_rows(f"{output.axes[0]}_{node_id[:ROWS_LENGTH]}")
     return Node(operator, values, tuple(inputs), output, node_id, 1 + max(child.depth for child in inputs))
 
 
@@ -138,6 +148,8 @@ def _combined_type(operator: Operator, inputs: Sequence[Expression]) -> PortType
             raise CompositionError(f'router "{name}" takes {operator.inputs[0].type} on port 0; put such data there')
         if len(branches) != wanted:
             raise CompositionError(f'router "{name}" has {wanted} branches, not {len(branches)}')
+        if inputs[0].type.axes[0] != branches[0].type.axes[0]:
+            raise CompositionError(f'router "{name}" reads other rows than its branches give; put the same rows there')
     if len(branches) < 2:
         raise CompositionError(f'"{name}" joins two inputs or more, not {len(branches)}')
     first = branches[0].type
@@ -146,8 +158,10 @@ def _combined_type(operator: Operator, inputs: Sequence[Expression]) -> PortType
             raise CompositionError(f'"{name}" joins inputs of one type, not {first} and {branch.type}')
     if len({branch.id for branch in branches}) < len(branches):
         raise CompositionError(f'"{name}" has two equal inputs; drop one')
-    if not all(isinstance(branch, Node) for branch in branches) or (
-        operator.builtin and first.domain not in PREDICTIONS.get(operator.builtin, ("probs",))
+    if (
+        not all(isinstance(branch, Node) for branch in branches)
+        or (operator.builtin and first.domain not in PREDICTIONS.get(operator.builtin, ("probs",)))
+        or (operator.builtin and first.domain == "text" and not is_text(first))
     ):
         raise CompositionError(f'"{name}" does not join {first.domain}; give it predictions')
     return first

@@ -1,4 +1,4 @@
-"""Metrics, as scikit-learn defines them with its defaults, and scores: the same as higher-is-better."""
+"""Metrics, of classes as scikit-learn defines them with its defaults, and scores: the same as higher-is-better."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
+from gnncompose.catalog.text import read_text
 from gnncompose.errors import TaskError
 
 
@@ -46,10 +48,27 @@ def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(values))
 
 
+def cer(text: np.ndarray, labels: np.ndarray) -> float:
+    """Character error rate: edits (Levenshtein, 1966) that turn the texts into the labels, per character of these.
+
+    Args:
+        text: float32[rows, L, 2], as `catalog.text` lays it out.
+        labels: Texts [rows].
+    """
+    edits = sum(Levenshtein.distance(read, str(label)) for read, label in zip(read_text(text), labels, strict=True))
+    return edits / max(1, sum(len(str(label)) for label in labels))
+
+
+def _one_less(value: float) -> float:
+    """From an error rate, which may exceed 1, to a score, and back."""
+    return max(0.0, 1.0 - value)
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy),
     "balanced_accuracy": Metric(balanced_accuracy),
     "f1_macro": Metric(f1_macro),
+    "cer": Metric(cer, score=_one_less, value=_one_less),
 }
 
 

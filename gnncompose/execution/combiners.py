@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gnncompose.catalog.operator import PortType
+from gnncompose.catalog.text import text_confidence
 from gnncompose.composition.tree import Node
 
 Combine = Callable[[Sequence[np.ndarray]], np.ndarray]
+Confidence = Callable[[np.ndarray], np.ndarray]
 
 
 def combiner(node: Node) -> Combine:
@@ -21,7 +24,7 @@ def combiner(node: Node) -> Combine:
         case "vote":
             return vote
         case "max_confidence":
-            return max_confidence
+            return most_confident(confidence_of(node.type))
         case other:
             raise AssertionError(f"no ensemble {other}")
 
@@ -39,8 +42,13 @@ def threshold_of(node: Node) -> np.float32:
     return np.float32(value)
 
 
-def confidence(predictions: np.ndarray) -> np.ndarray:
-    """[rows]: the largest value of each row."""
+def confidence_of(kind: PortType) -> Confidence:
+    """From predictions of that type [rows, ...] to the confidence of each row."""
+    return text_confidence if kind.domain == "text" else largest_value
+
+
+def largest_value(predictions: np.ndarray) -> np.ndarray:
+    """[rows]: the largest value of each row, which is the confidence of probabilities."""
     return predictions.reshape(len(predictions), -1).max(axis=1)
 
 
@@ -77,12 +85,26 @@ def vote(inputs: Sequence[np.ndarray]) -> np.ndarray:
     return votes
 
 
-def max_confidence(inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Per row the input with the largest maximum; the first on a tie."""
-    best, most = inputs[0], confidence(inputs[0])
-    for predictions in inputs[1:]:
-        here = confidence(predictions)
-        better = here > most
-        most = np.where(better, here, most)
-        best = np.where(better.reshape((-1,) + (1,) * (predictions.ndim - 1)), predictions, best)
-    return best
+def most_confident(confidence: Confidence) -> Combine:
+    """Per row the input with the largest confidence; the first on a tie."""
+
+    def max_confidence(inputs: Sequence[np.ndarray]) -> np.ndarray:
+        best, most = inputs[0], confidence(inputs[0])
+        for predictions in inputs[1:]:
+            here = confidence(predictions)
+            better = here > most
+            most = np.where(better, here, most)
+            best = np.where(better.reshape((-1,) + (1,) * (predictions.ndim - 1)), predictions, best)
+        return best
+
+    return max_confidence
+
+
+def cascaded(node: Node, stages: Sequence[np.ndarray]) -> np.ndarray:
+    """What a cascade node answers, from what each stage would answer on every row."""
+    confidence, threshold = confidence_of(node.type), threshold_of(node)
+    output = stages[-1]
+    for answers in reversed(stages[:-1]):
+        stays = confidence(answers) >= threshold
+        output = np.where(stays.reshape((-1,) + (1,) * (answers.ndim - 1)), answers, output)
+    return output

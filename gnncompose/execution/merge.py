@@ -19,6 +19,7 @@ from gnncompose import __version__
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import PortType
 from gnncompose.catalog.reading import read_artifact
+from gnncompose.catalog.text import CODE, PROBABILITY
 from gnncompose.composition.tree import INPUT_ID, Composition, Node
 from gnncompose.errors import CatalogError, CompositionError
 from gnncompose.execution.combiners import normalised_weights, threshold_of
@@ -44,7 +45,9 @@ def read_contents(composition: Composition, catalog: Catalog) -> dict[str, bytes
 
     Raises:
         CatalogError: An artifact is missing or altered.
+        CompositionError: Host operators keep it from being merged.
     """
+    _refuse_host_operators(composition)
     artifacts = {n.operator.sha256: n.operator for n in composition.nodes if n.operator.artifact}
     return {str(sha): read_artifact(catalog, operator) for sha, operator in artifacts.items()}
 
@@ -62,8 +65,9 @@ def merge_contents(
 
     Raises:
         CatalogError: An artifact cannot be brought to the others' opset.
-        CompositionError: A router joins outputs whose size is not known beforehand.
+        CompositionError: A router joins outputs whose size is not known beforehand, or host operators are in it.
     """
+    _refuse_host_operators(composition)
     builder = _Builder(composition, contents, input_name)
     graph = builder.scopes[ROOT]
     builder.fill(ROOT)
@@ -91,6 +95,15 @@ def merge_contents(
             f"the merged model is not valid: {first_line(problem)}; export its operators again"
         ) from None
     return model
+
+
+def _refuse_host_operators(composition: Composition) -> None:
+    names = sorted({node.operator.name for node in composition.nodes if node.operator.host is not None})
+    if names:
+        raise CompositionError(
+            f"host operators do not merge, and {', '.join(names)} run as Python code of an installed package; run the "
+            f"composition as it is"
+        )
 
 
 @dataclass(eq=False)
@@ -238,7 +251,7 @@ class _Builder:
         scope = self.scopes[region]
         first = self.value(node.inputs[stage].id, region)
         threshold = scope.constant(np.array(threshold_of(node)))
-        confidence = scope.reduce("ReduceMax", first, _row_axes(node.type), 0)
+        confidence = _confidence(first, node.type, scope, 0)
         lowest = scope.reduce("ReduceMin", confidence, [0], 0)
         everyone = scope.add("GreaterOrEqual", [lowest, threshold])
         goes_on = scope.add("Not", [scope.add("GreaterOrEqual", [confidence, threshold])])
@@ -285,15 +298,32 @@ def _combine(node: Node, sources: list[str], scope: _Scope) -> str:
         case "vote":
             return scope.add("Mean", [_one_hot(source, node.type, scope) for source in sources])
         case "max_confidence":
-            best, axes = sources[0], _row_axes(node.type)
-            most = scope.reduce("ReduceMax", best, axes, 1)
+            best = sources[0]
+            most = _confidence(best, node.type, scope, 1)
             for source in sources[1:]:
-                here = scope.reduce("ReduceMax", source, axes, 1)
+                here = _confidence(source, node.type, scope, 1)
                 better = scope.add("Greater", [here, most])
                 best, most = scope.add("Where", [better, source, best]), scope.add("Max", [here, most])
             return best
         case other:
             raise AssertionError(f"no ensemble {other}")
+
+
+def _confidence(source: str, kind: PortType, scope: _Scope, keepdims: int) -> str:
+    """Confidence of each row: the maximum, or of text the mean probability of its symbols."""
+    if kind.domain != "text":
+        return scope.reduce("ReduceMax", source, _row_axes(kind), keepdims)
+    axes = scope.constant(np.array(_row_axes(kind), dtype=np.int64))
+    code, probability = (
+        scope.add("Gather", [source, scope.constant(np.array([column], dtype=np.int64))], {"axis": 2})
+        for column in (CODE, PROBABILITY)
+    )
+    nothing, one = scope.constant(np.array(0, dtype=np.float32)), scope.constant(np.array(1, dtype=np.float32))
+    stands = scope.add("Greater", [code, nothing])
+    counted = scope.add("Cast", [stands], {"to": TensorProto.FLOAT})
+    kept = scope.add("Where", [stands, probability, nothing])
+    total, count = (scope.add("ReduceSum", [part, axes], {"keepdims": keepdims}) for part in (kept, counted))
+    return scope.add("Div", [total, scope.add("Max", [count, one])])
 
 
 def _one_hot(source: str, kind: PortType, scope: _Scope) -> str:

@@ -8,18 +8,20 @@ resolved by picking rows from whole-split outputs, which gives what a plan gives
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from gnncompose.catalog.operator import PortType
 from gnncompose.composition.tree import Composition, Expression, Node
 from gnncompose.errors import CatalogError, EvaluationError
-from gnncompose.execution.combiners import combiner, confidence, threshold_of
+from gnncompose.execution.combiners import cascaded, combiner
 from gnncompose.execution.sessions import SessionPool, first_line, run_of
 from gnncompose.tasks.task import Split
 
 BATCH = 256
+# What large rows become inside a network is many times their size.
+BATCH_BYTES = 1 << 20
 
 
 class OutputCache:
@@ -110,19 +112,35 @@ def _output(
     return found
 
 
+def node_inputs(node: Node, split: Split, sessions: SessionPool, cache: OutputCache) -> list[np.ndarray]:
+    """What a node reads on a split, port by port; raises as `whole_split_output` does."""
+    return [
+        whole_split_output(Composition(child), split, sessions, cache) if isinstance(child, Node) else split.x
+        for child in node.inputs
+    ]
+
+
+def join_rows(parts: Sequence[np.ndarray], node: Node) -> np.ndarray:
+    """What a node gave for one row at a time, as it would give it for all; boxes state in column 0 whose they are."""
+    if node.operator.makes_rows and node.type.domain == "boxes":
+        parts = [np.concatenate([part[:, :1] + row, part[:, 1:]], axis=1) for row, part in enumerate(parts)]
+    return np.concatenate(parts)
+
+
 def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch: int) -> np.ndarray:
     kind, where = node.operator.kind, f'operator "{node.operator.name}"'
     try:
         if kind == "cascade":
-            return _cascade(inputs, threshold_of(node))
+            return cascaded(node, inputs)
         if kind == "router":
             route = in_batches(operator_function(node, sessions), inputs[:1], batch)
             check_output(route, node.operator.outputs[0].type, len(inputs[0]), where)
             return _pick(route.argmax(axis=1), inputs[1:])
         if kind == "ensemble":
             return combiner(node)(inputs)
-        output = in_batches(operator_function(node, sessions), inputs, batch)
-        check_output(output, node.type, len(inputs[0]), where)
+        function = operator_function(node, sessions)
+        output = in_batches(function, inputs, batch) if node.operator.is_row_wise else function(inputs)
+        check_output(output, node.type, rows_due(node, inputs), where)
         return output
     except EvaluationError:
         raise
@@ -132,13 +150,19 @@ def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch:
         raise EvaluationError(f"{where} failed: {first_line(problem)}") from None
 
 
-def check_output(output: object, kind: PortType, rows: int, where: str) -> None:
+def rows_due(node: Node, inputs: Sequence[np.ndarray]) -> int | None:
+    """How many rows a node must give: those of the input that has its first axis; None where it makes rows."""
+    pairs = zip(node.inputs, inputs, strict=True)
+    return next((len(array) for child, array in pairs if child.type.axes[0] == node.type.axes[0]), None)
+
+
+def check_output(output: object, kind: PortType, rows: int | None, where: str) -> None:
     """Hold an output to the type of its port; what a file says of its outputs, ONNX Runtime does not hold it to.
 
     Args:
         output: What came out.
         kind: What was to come out.
-        rows: For how many rows.
+        rows: For how many rows; None where it says itself how many, at least one.
         where: How the message names the operator.
 
     Raises:
@@ -147,10 +171,11 @@ def check_output(output: object, kind: PortType, rows: int, where: str) -> None:
     if not isinstance(output, np.ndarray):
         raise EvaluationError(f"{where} gives a {type(output).__name__}, not {kind}; export it with a tensor as output")
     dtype = "str" if output.dtype.kind in "OU" else str(output.dtype)
-    if not kind.accepts(PortType(kind.domain, dtype, output.shape), {}) or output.shape[:1] != (rows,):
+    due = output.shape[:1] == (rows,) if rows is not None else output.size > 0
+    if not kind.accepts(PortType(kind.domain, dtype, output.shape), {}) or not due:
         shape = ",".join(map(str, output.shape))
         raise EvaluationError(
-            f"{where} gives {dtype}[{shape}] for {rows} rows, not {kind}; fix its entry, or export it again"
+            f"{where} gives {dtype}[{shape}] for {rows or 'its'} rows, not {kind}; fix its entry, or export it again"
         )
 
 
@@ -166,7 +191,10 @@ def check_answers(output: np.ndarray, composition: Composition, rows: int) -> No
 
 
 def operator_function(node: Node, sessions: SessionPool) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """An operator with an artifact as a function of its input arrays."""
+    """An operator with an artifact, or a host operator, as a function of its input arrays."""
+    if node.operator.host is not None:
+        hosted, given = sessions.host(node.operator), dict(node.parameters)
+        return lambda inputs: hosted(*inputs, **given)
     run = run_of(sessions.session(node.operator))
     ports = [port.name for port in node.operator.inputs]
     outputs = [node.operator.outputs[0].name]
@@ -175,20 +203,13 @@ def operator_function(node: Node, sessions: SessionPool) -> Callable[[list[np.nd
 
 
 def in_batches(function: Callable[[list[np.ndarray]], np.ndarray], inputs: list[np.ndarray], batch: int) -> np.ndarray:
-    """Apply a function to batches of rows and join what it gives."""
+    """Apply a function to batches of rows and join what it gives; of large rows fewer run at once."""
     rows = len(inputs[0])
+    batch = max(1, min(batch, BATCH_BYTES * rows // max(1, sum(array.nbytes for array in inputs))))
     if rows <= batch:
         return function(inputs)
     parts = [function([array[i : i + batch] for array in inputs]) for i in range(0, rows, batch)]
     return np.concatenate(parts)
-
-
-def _cascade(stages: list[np.ndarray], threshold: np.float32) -> np.ndarray:
-    output = stages[-1]
-    for answers in reversed(stages[:-1]):
-        stays = confidence(answers) >= threshold
-        output = np.where(stays.reshape((-1,) + (1,) * (answers.ndim - 1)), answers, output)
-    return output
 
 
 def _pick(choice: np.ndarray, branches: list[np.ndarray]) -> np.ndarray:

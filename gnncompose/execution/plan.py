@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import methodcaller
 
 import numpy as np
 
 from gnncompose.composition.tree import INPUT_ID, Composition, Node
 from gnncompose.errors import CatalogError, EvaluationError
-from gnncompose.execution.combiners import combiner, confidence, threshold_of
+from gnncompose.execution.combiners import combiner, confidence_of, largest_value, threshold_of
+from gnncompose.execution.outputs import operator_function
 from gnncompose.execution.regions import ROOT, Region, find_regions, gathered, use_region
 from gnncompose.execution.sessions import SessionPool, first_line, run_of
 
@@ -74,7 +76,8 @@ class Plan:
         except CatalogError as problem:
             raise EvaluationError(str(problem)) from problem
         self._output = compiler.slot(composition.id, ROOT)
-        self._slots = {node.id: compiler.slot(node.id, compiler.regions[node.id]) for node in composition.nodes}
+        # An operator that makes rows counts by those it takes.
+        self._slots = {n.id: compiler.slot(n.inputs[0].id, compiler.regions[n.id]) for n in composition.nodes}
         self._blank: Values = [_EMPTY] * compiler.count
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -92,7 +95,7 @@ class Plan:
         return self._execute(x)[self._output]
 
     def row_counts(self, x: np.ndarray) -> dict[str, int]:
-        """On how many of these rows each node runs, by node id."""
+        """On how many rows each node runs to answer these, by node id; of several inputs the first one counts."""
         values = self._execute(x)
         return {key: len(values[slot]) for key, slot in self._slots.items()}
 
@@ -148,6 +151,13 @@ class _Compiler:
         return self._operator(node, sources, target)
 
     def _operator(self, node: Node, sources: tuple[int, ...], target: int) -> Step:
+        if node.operator.host is not None:
+            function = operator_function(node, self.sessions)
+
+            def hosted(values: Values) -> None:
+                values[target] = function([values[source] for source in sources])
+
+            return hosted
         run = run_of(self.sessions.session(node.operator))
         names = [node.operator.outputs[0].name]
         inputs = tuple(port.name for port in node.operator.inputs)
@@ -183,12 +193,14 @@ class _Compiler:
         else:
             result = self.slot(f"{node.id}/{stage + 1}", inner)
             rest = self._block(inner, result, self._cascade(node, inner, stage + 1, result))
-        threshold = threshold_of(node)
+        threshold, confidence = threshold_of(node), confidence_of(node.type)
+        # the maximum of one row is had faster
+        single = methodcaller("max") if confidence is largest_value else confidence
 
         def cascade(values: Values) -> None:
             answers = values[first]
             if len(answers) == 1:
-                values[target] = answers if answers.max() >= threshold else rest.run_all(values)
+                values[target] = answers if single(answers) >= threshold else rest.run_all(values)
                 return
             rows = np.flatnonzero(~(confidence(answers) >= threshold))
             if not len(rows):

@@ -2,7 +2,8 @@
 
 A fork server with ONNX Runtime loaded (never torch) gives workers in milliseconds. A worker that crashes, hangs, or
 takes more than it may is replaced, and the caller is told why in one line. An artifact comes into a worker only as
-bytes that `read_artifact` gave, and is checked there before it is loaded.
+bytes that `read_artifact` gave, and is checked there before it is loaded. A host operator is code that the user
+installed; it runs there, too, since it works on what artifacts gave.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Concatenate, get_type_hints
 
 from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.host import find_host, host_modules
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import entry_name, read_artifact
 from gnncompose.composition.tree import Composition, Node
@@ -30,7 +32,7 @@ from gnncompose.errors import ArtifactError, BusyError, EvaluationError, Gnncomp
 from gnncompose.execution.forking import ForkServer, forget_when_forked, fork_server
 from gnncompose.execution.runner import Answer, Arguments, Workspace
 from gnncompose.execution.wire import LARGEST_ANSWER_BYTES, ClosedError, WireError, decode_answer, fits, receive, send
-from gnncompose.execution.worker import Limits, admit, keep
+from gnncompose.execution.worker import Limits, admit, admit_host, keep
 from gnncompose.tasks.task import Split
 
 LEAN = ("onnxruntime", "gnncompose.execution.memory")
@@ -54,7 +56,7 @@ class _Writer(pickle.Pickler):
         self.splits: dict[str, Split] = {}
 
     def persistent_id(self, obj: object) -> str | None:
-        if isinstance(obj, Operator) and obj.artifact is not None:
+        if isinstance(obj, Operator) and obj.builtin is None:
             self.operators[obj.identity] = obj
         if isinstance(obj, Split):
             self.splits[obj.sha256] = obj
@@ -79,12 +81,15 @@ class Sandbox:
             catalog: Whose artifacts it reads.
             limits: What a worker may take.
             checked: Whether the artifacts passed `check_artifact` already, or are trusted.
-            modules: What workers have loaded.
+            modules: What workers have loaded; the modules of the catalog's host operators come on top.
+
+        Raises:
+            CatalogError: No installed package offers a host operator as the catalog wants it.
         """
         self.catalog = catalog
         self.limits = limits or Limits()
         self._checked = checked
-        self._modules = tuple(modules)
+        self._modules = (*modules, *host_modules(catalog.operators))
         self._worker: _Worker | None = None
         self._cores: Sequence[int] = ()
         self._lock = threading.RLock()
@@ -128,10 +133,7 @@ class Sandbox:
             worker.pin(self._cores)
         for key, operator in writer.operators.items():
             if key not in worker.known:
-                content = read_artifact(self.catalog, operator)
-                where = entry_name(self.catalog, operator)
-                request = pickle.dumps((admit, (operator, content, None if self._checked else where)))
-                worker.ask(request, f"{where}: {operator.artifact}: loading it", None)
+                self._admit(worker, operator)
                 worker.known.add(key)
         for key, split in writer.splits.items():
             if key not in worker.known:
@@ -139,6 +141,16 @@ class Sandbox:
                 worker.known.add(key)
         named = args and isinstance(args[0], Composition | Node | Operator)
         return worker.ask(target.getbuffer(), str(args[0]) if named else function.__name__, _returned(function))
+
+    def _admit(self, worker: _Worker, operator: Operator) -> None:
+        """Hand an operator's code to a worker."""
+        where = entry_name(self.catalog, operator)
+        if operator.host is not None:
+            request = pickle.dumps((admit_host, (operator, find_host(operator).function)))
+            return worker.ask(request, f"{where}: {operator.host}", None)
+        content = read_artifact(self.catalog, operator)
+        request = pickle.dumps((admit, (operator, content, None if self._checked else where)))
+        return worker.ask(request, f"{where}: {operator.artifact}: loading it", None)
 
     def _bury(self, ended: _Ended) -> str:
         """End a worker that did not answer; why it did not."""

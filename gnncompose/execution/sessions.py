@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions, one per artifact."""
+"""ONNX Runtime sessions, one per artifact, and the functions of host operators."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.host import HostFunction, find_host
 from gnncompose.catalog.operator import Operator
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.errors import CatalogError
@@ -86,6 +87,7 @@ class SessionPool:
         self.providers = tuple(providers)
         self.limit = limit
         self._sessions: OrderedDict[str, ort.InferenceSession] = OrderedDict()
+        self._hosts: dict[str, HostFunction] = {}
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -115,6 +117,21 @@ class SessionPool:
         """
         with self._lock:
             self._sessions[_key(operator)] = open_session(content, operator, self.threads, self.providers)
+
+    def host(self, operator: Operator) -> HostFunction:
+        """The function of a host operator, found when first asked for.
+
+        Raises:
+            CatalogError: No installed package offers it as the catalog wants it.
+        """
+        found = self._hosts.get(operator.identity)
+        if found is None:
+            found = self._hosts[operator.identity] = find_host(operator).function
+        return found
+
+    def admit_host(self, operator: Operator, function: HostFunction) -> None:
+        """Take the function of a host operator from whoever found it."""
+        self._hosts[operator.identity] = function
 
 
 def _key(operator: Operator) -> str:

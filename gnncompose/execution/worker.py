@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from gnncompose.catalog.catalog import Catalog
+from gnncompose.catalog.host import HostFunction
 from gnncompose.catalog.operator import Operator
 from gnncompose.errors import CatalogError, GnncomposeError
 from gnncompose.execution.outputs import OutputCache
@@ -66,6 +67,11 @@ def admit(workspace: Workspace, operator: Operator, content: bytes, unchecked: s
 
         check_artifact(content, operator, unchecked)
     workspace.sessions.admit(operator, content)
+
+
+def admit_host(workspace: Workspace, operator: Operator, function: HostFunction) -> None:
+    """Take the function of a host operator, whose module was loaded before: here no file can be opened."""
+    workspace.sessions.admit_host(operator, function)
 
 
 def keep(workspace: Workspace, split: Split) -> None:

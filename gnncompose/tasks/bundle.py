@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gnncompose.catalog.catalog import load_catalog, read_inside
+from gnncompose.catalog.host import find_host
 from gnncompose.catalog.operator import Operator, Port, PortType
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
@@ -85,7 +86,8 @@ def load_task(directory: Path) -> Task:
 
     Raises:
         TaskError: `task.yaml` or the data's layout breaks the format.
-        CatalogError: `catalog.yaml` does, or an artifact is missing, too large, or not the one it names.
+        CatalogError: `catalog.yaml` does, an artifact is missing, too large, or not the one it names, or no installed
+            package offers a host operator.
     """
     directory = Path(directory)
     if not (directory / TASK_FILE).is_file():
@@ -95,6 +97,8 @@ def load_task(directory: Path) -> Task:
     for operator in catalog.operators:
         if operator.artifact is not None:
             read_artifact(catalog, operator)
+        if operator.host is not None:
+            find_host(operator)
     for condition in document.conditions:
         for split in required_splits(condition):
             if not (directory / "data" / condition / f"{split}.npz").is_file():
@@ -170,6 +174,8 @@ def _check_split(task: Task, where: str, rows: Split) -> None:
         raise TaskError(f"{where}: x has values that are not finite; fill or drop those rows")
     if rows.y.dtype.kind == "f" and not np.isfinite(rows.y).all():
         raise TaskError(f"{where}: y has values that are not finite; drop those rows")
+    if task.output.type.domain == "text" and rows.y.dtype.kind != "U":
+        raise TaskError(f"{where}: y is {rows.y.dtype}, not text; save an array of strings (dtype <U)")
     classes = task.output.type.axes[-1]
     if task.output.type.domain != "probs" or not isinstance(classes, int):
         return
@@ -261,7 +267,7 @@ def write_bundle(
 def _plain(operator: Operator) -> dict[str, Any]:
     """The entry as a person would write it: without what is empty or follows from the kind."""
     entry = operator.model_dump(mode="json", exclude_defaults=True)
-    if operator.artifact is not None:
+    if operator.builtin is None:
         entry.setdefault("profile", {})
     return entry
 

@@ -31,6 +31,27 @@ def rotated_180(images: Images, generator: np.random.Generator) -> Images:
     return np.ascontiguousarray(images[:, :, ::-1, ::-1])
 
 
+def rotated_quarters(images: Images, generator: np.random.Generator) -> Images:
+    """Turned by one, two or three quarters, drawn evenly: scanned as it came. Images have to be squares."""
+    turns = generator.integers(1, 4, len(images))
+    return np.stack([np.rot90(image, turn, axes=(1, 2)) for image, turn in zip(images, turns, strict=True)])
+
+
+def blurred(sigma: float) -> Condition:
+    """Out of focus.
+
+    Args:
+        sigma: Standard deviation of the Gaussian kernel, in pixels.
+    """
+
+    def corrupt(images: Images, generator: np.random.Generator) -> Images:
+        from scipy.ndimage import gaussian_filter
+
+        return gaussian_filter(images, sigma, axes=(2, 3), mode="nearest")
+
+    return corrupt
+
+
 def impulse(share: float) -> Condition:
     """Salt and pepper: a share of the pixels becomes black or white, with equal chance.
 

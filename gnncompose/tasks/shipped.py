@@ -13,7 +13,10 @@ from gnncompose.tasks.cache import cache_directory
 from gnncompose.tasks.task import Task
 from gnncompose.tasks.zoo import BUILD_FILE, ShippedTask, build_task, shipped_tasks
 
-EXTRA = {"lightgbm", "onnxmltools", "pandas", "rdata", "skl2onnx", "threadpoolctl", "xgboost"}
+# Which extra brings a module.
+EXTRAS = dict.fromkeys(
+    ("lightgbm", "onnxmltools", "pandas", "rdata", "skl2onnx", "threadpoolctl", "xgboost"), "tasks"
+) | {"PIL": "ocr", "cv2": "ocr"}
 
 
 def bundle_directory(name: str) -> Path:
@@ -96,9 +99,10 @@ def build_shipped(
     try:
         build_task(name, target, seed=seed, progress=progress)
     except ModuleNotFoundError as problem:
-        if problem.name not in EXTRA:
+        extra = EXTRAS.get(problem.name or "")
+        if extra is None:
             raise
-        raise TaskError(f'building "{name}" needs {problem.name}; run pip install "gnncompose[tasks]"') from None
+        raise TaskError(f'building "{name}" needs {problem.name}; run pip install "gnncompose[{extra}]"') from None
     return target
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnncompose.evaluation.metrics import Metric
-from gnncompose.execution.combiners import confidence
+from gnncompose.execution.combiners import Confidence, largest_value
 
 # Confidences at which shares of rows are recorded; the model tells the share at one, the others follow from it.
 CONFIDENCES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999], dtype=np.float32)
@@ -45,8 +45,10 @@ class Behaviour:
     spread: float
 
     @classmethod
-    def of(cls, output: np.ndarray, labels: np.ndarray, metric: Metric) -> Behaviour:
-        """From the answers [rows, ...] and the labels."""
+    def of(
+        cls, output: np.ndarray, labels: np.ndarray, metric: Metric, confidence: Confidence = largest_value
+    ) -> Behaviour:
+        """From the answers [rows, ...] and the labels; `confidence` is that of such answers."""
         numeric = np.issubdtype(output.dtype, np.number)
         shares = (confidence(output)[:, None] >= CONFIDENCES).mean(axis=0) if numeric else np.ones(len(CONFIDENCES))
         return cls(

@@ -15,7 +15,7 @@ from gnncompose.evaluation.cost_model.replay import Replay
 from gnncompose.evaluation.cost_model.scores import Member, ScoreBelief
 from gnncompose.evaluation.cost_model.usage import branching_nodes, open_stages, usage_of
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.execution.combiners import threshold_of
+from gnncompose.execution.combiners import confidence_of, threshold_of
 from gnncompose.tasks.task import Split, Task
 
 
@@ -82,7 +82,7 @@ class WorldKnowledge:
         ]
 
     def _behaviour(self, output: np.ndarray) -> np.ndarray:
-        return Behaviour.of(output, self._labels, self._metric).linked
+        return Behaviour.of(output, self._labels, self._metric, confidence_of(self._output)).linked
 
     def _told(self, compositions: Sequence[Composition]) -> dict[str, tuple[float, ...]]:
         """Linked behaviour of all nodes whose operators branch."""

@@ -59,14 +59,16 @@ def run_on_split(runner: Runner, composition: Composition, split: Split, output:
         runner: Where it may run.
         composition: What to run.
         split: On which rows.
-        output: Type of the task's output; nodes of another type are not kept.
+        output: Type of the task's output; nodes of another type, or of other rows than the task's, are not kept.
 
     Raises:
         EvaluationError: An operator failed.
         CatalogError: An artifact is not usable.
     """
-    kept = [node for node in composition.nodes if output.accepts(node.type, {})]
+    rows = composition.input.type.axes[0]
+    own = [node for node in composition.nodes if node.type.axes[0] == rows]
+    kept = [node for node in own if output.accepts(node.type, {})]
     outputs = {node.id: runner.call(answers, Composition(node), split) for node in kept}
-    routers = [node for node in composition.nodes if node.operator.kind == "router"]
+    routers = [node for node in own if node.operator.kind == "router"]
     routes = {route_key(node): runner.call(branches_chosen, Composition(node), split) for node in routers}
     return Outcomes(outputs, routes)

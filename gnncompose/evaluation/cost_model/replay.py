@@ -14,7 +14,7 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition, Expression, Node
 from gnncompose.evaluation.cost_model.outcomes import Outcomes, route_key
-from gnncompose.execution.combiners import combiner, confidence, threshold_of
+from gnncompose.execution.combiners import cascaded, combiner, confidence_of, threshold_of
 from gnncompose.execution.regions import Region, find_regions
 
 Escalation = Callable[[Node, int], float]
@@ -75,7 +75,7 @@ class Replay:
                 return None
             branches.append(output)
         if node.operator.kind == "cascade":
-            return cascaded(branches, threshold_of(node))
+            return cascaded(node, branches)
         if node.operator.kind == "router":
             route = self.known.routes.get(route_key(node))
             return None if route is None else np.stack(branches)[route, np.arange(len(route))]
@@ -114,13 +114,4 @@ class Replay:
             route = self.known.routes.get(route_key(node))
             return None if route is None else route == port - 1
         answers = self.output(node.inputs[port - 1])
-        return None if answers is None else ~(confidence(answers) >= threshold_of(node))
-
-
-def cascaded(stages: list[np.ndarray], threshold: np.float32) -> np.ndarray:
-    """What a cascade answers, from what each stage would answer on every row."""
-    output = stages[-1]
-    for answers in reversed(stages[:-1]):
-        stays = confidence(answers) >= threshold
-        output = np.where(stays.reshape((-1,) + (1,) * (answers.ndim - 1)), answers, output)
-    return output
+        return None if answers is None else ~(confidence_of(node.type)(answers) >= threshold_of(node))

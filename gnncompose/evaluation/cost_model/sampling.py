@@ -42,7 +42,7 @@ class ShapedSampler:
         chains = shortest_chains(catalog, space.input_type)
         ends = [chains[model.name] for model in catalog.models if model.name in chains]
         self._source: Expression = source
-        self._models = [chain for chain in ends if space.output_type.accepts(chain.type, {})]
+        self._models = [chain for chain in ends if space.is_answer(chain.type)]
         # what leaves the type of the task's input as it is may stand before any chain, in any number
         self._transforms = [
             chain.operator

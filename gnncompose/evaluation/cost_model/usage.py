@@ -33,6 +33,17 @@ def branching_nodes(composition: Composition) -> Iterator[Node]:
     return (node for node in composition.nodes if has_branches(node.operator))
 
 
+def rows_taken(composition: Composition) -> list[float]:
+    """How many rows each node takes for one of the task; more than 1 behind operators that make rows."""
+    made: dict[int | str, float] = {}
+    taken: list[float] = []
+    for node in composition.nodes:
+        taken.append(made.get(node.inputs[0].type.axes[0], 1.0))
+        if node.operator.makes_rows:
+            made[node.type.axes[0]] = taken[-1] * (node.operator.profile.rows_made or 1.0)
+    return taken
+
+
 def usage_of(
     composition: Composition,
     replay: Replay,
@@ -52,19 +63,20 @@ def usage_of(
         told: See `Usage`.
     """
     batch, count = requests.shape[1], len(composition.nodes)
+    taken = rows_taken(composition)
     if not has_gates(composition):
-        return Usage(batch, threads, (1.0,) * count, (float(batch),) * count, told), True
+        return Usage(batch, threads, (1.0,) * count, tuple(batch * share for share in taken), told), True
     reached = replay.reach(composition, estimate)
     known: dict[int, tuple[float, float]] = {}
     runs: list[float] = []
     rows: list[float] = []
-    for node in composition.nodes:
+    for node, share in zip(composition.nodes, taken, strict=True):
         reach = reached[node.id]
         if id(reach) not in known:
             known[id(reach)] = _taken(reach, requests)
         part, mean = known[id(reach)]
         runs.append(part)
-        rows.append(mean)
+        rows.append(mean * share)
     return Usage(batch, threads, tuple(runs), tuple(rows), told), all(reach.exact for reach in reached.values())
 
 

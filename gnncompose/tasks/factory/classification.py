@@ -121,19 +121,21 @@ def write_classification_task(
         input_port=Port(name=domain, type=PortType(domain, "float32", ("N", *shape))),
         output_port=Port(name="probs", type=PortType("probs", "float32", ("N", len(classes)))),
         limits=LIMITS,
-        operators=[*(_entry(artifact) for artifact in artifacts), *COMBINERS],
-        artifacts={_path(artifact): artifact.model.SerializeToString(deterministic=True) for artifact in artifacts},
+        operators=[*(entry(artifact) for artifact in artifacts), *COMBINERS],
+        artifacts={path_of(artifact): artifact.model.SerializeToString(deterministic=True) for artifact in artifacts},
         data=data,
         classes=classes,
         scenarios=scenarios,
     )
 
 
-def _path(artifact: Artifact) -> str:
+def path_of(artifact: Artifact) -> str:
+    """Where the artifact lies in its bundle."""
     return f"operators/{artifact.name}.onnx"
 
 
-def _entry(artifact: Artifact) -> Operator:
+def entry(artifact: Artifact) -> Operator:
+    """Its entry in the catalog."""
     graph = artifact.model.graph
 
     def port(value: onnx.ValueInfoProto, domain: str) -> Port:
@@ -143,7 +145,7 @@ def _entry(artifact: Artifact) -> Operator:
     return Operator(
         name=artifact.name,
         kind=artifact.kind,
-        artifact=_path(artifact),
+        artifact=path_of(artifact),
         sha256=hashlib.sha256(artifact.model.SerializeToString(deterministic=True)).hexdigest(),
         inputs=tuple(port(v, artifact.input_domain) for v in graph.input if v.name not in artifact.parameters),
         outputs=(port(graph.output[0], artifact.output_domain),),
