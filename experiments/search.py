@@ -30,19 +30,18 @@ def search(config: DictConfig) -> None:
     from gnncompose.tracking.tracker import Run
 
     settings = HydraConfig.get().runtime
-    task = instantiate(config.task)
+    task, prices = instantiate(config.task), instantiate(config.resources)
+    evaluator = instantiate(config.evaluator)(task, World(config.condition, config.resource, config.load), prices)
     run = Run(
         folder=Path(settings.output_dir),
-        task=task,
-        world=World(config.condition, config.resource, config.load),
+        task=evaluator.task,
+        world=evaluator.world,
         agent=settings.choices["agent"],
         seed=config.seed,
         budget=config.budget,
         config=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
         start=config.start,
     )
-    prices = instantiate(config.resources)
-    evaluator = instantiate(config.evaluator)(task, run.world, prices)
     reward = instantiate(config.reward)
     trackers = [FilesTracker(), instantiate(config.tracker, _convert_="all"), ProgressTracker()]
     agent = instantiate(config.agent, _convert_="all")

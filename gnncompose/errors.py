@@ -57,3 +57,7 @@ class SandboxError(GnncomposeError):
 
 class StoreError(GnncomposeError):
     """The evaluation store cannot be opened, read or written; a run that was to use it cannot go on."""
+
+
+class TableError(GnncomposeError):
+    """A recorded table is missing, damaged, or does not hold what it was asked for."""

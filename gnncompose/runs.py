@@ -45,7 +45,8 @@ def run_search(
         for tracker in trackers:
             tracker.on_trial(trial)
 
-    run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
+    if (run.task.directory / "data").is_dir():  # where nothing is but a recorded table, nothing is read
+        run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
     generator, space = run.generator(), run.task.space
     if run.start == "random":
         space = replace(space, initial=space.random(generator))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 Kind = Literal["transform", "model", "ensemble", "cascade", "router"]
 ENSEMBLES = ("mean", "weighted_mean", "vote", "max_confidence")
 CASCADES = ("confidence",)
+COMBINERS = ("ensemble", "cascade", "router")
 # Rows of the requests that are profiled beside single rows.
 SMALL_BATCH, BATCH = 8, 64
 # Of an operator whose profile has batch 1 only: what of a request does not grow with its rows.
@@ -257,7 +258,7 @@ class Operator(_Entry):
     @property
     def is_combiner(self) -> bool:
         """Whether it joins several predictions: an ensemble, a cascade or a router."""
-        return self.kind in ("ensemble", "cascade", "router")
+        return self.kind in COMBINERS
 
     @property
     def is_sorted(self) -> bool:

@@ -7,10 +7,10 @@ setting and reordering have an edit that undoes them; a removal is undone by add
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.catalog.operator import Operator, PortType
+from gnncompose.catalog.operator import COMBINERS, Operator, PortType
 from gnncompose.composition.chains import graft, shortest_chains, sources
 from gnncompose.composition.tree import Composition, Expression, Input, Node, Value, make_node
 from gnncompose.errors import CompositionError
@@ -24,11 +24,15 @@ class Limits:
         nodes: Distinct operator nodes.
         depth: Operators on the longest path.
         branches: Inputs of one combiner.
+        transforms: Transforms on one path; None for as many as the depth leaves room for.
+        nesting: Combiners on one path, one reading the other; None likewise.
     """
 
     nodes: int = 12
     depth: int = 6
     branches: int = 4
+    transforms: int | None = None
+    nesting: int | None = None
 
     def allow(self, composition: Composition) -> bool:
         """Whether the composition keeps within the bounds."""
@@ -36,7 +40,13 @@ class Limits:
             composition.depth <= self.depth
             and len(composition.nodes) <= self.nodes
             and composition.branches <= self.branches
+            and (self.transforms is None or composition.most_on_a_path("transform") <= self.transforms)
+            and (self.nesting is None or composition.most_on_a_path(*COMBINERS) <= self.nesting)
         )
+
+    def __str__(self) -> str:
+        bounds = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ", ".join(f"{name} {value}" for name, value in bounds if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,6 +257,13 @@ class Composition:
         """Inputs of the widest combiner; 1 where there is none."""
         return max((len(node.branches) for node in self.nodes if node.operator.is_combiner), default=1)
 
+    def most_on_a_path(self, *kinds: str) -> int:
+        """Most operators of these kinds on one path from the task's input to the output."""
+        most = {INPUT_ID: 0}
+        for node in self.nodes:
+            most[node.id] = max(most[child.id] for child in node.inputs) + (node.operator.kind in kinds)
+        return most[self.id]
+
     def edges(self) -> Iterator[tuple[str, str, int]]:
         """Edges of the graph: id of the source (or `input`), id of the node, number of the port."""
         for node in self.nodes:

@@ -12,7 +12,7 @@ import numpy as np
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError
 from gnncompose.execution.percentiles import why_withheld
-from gnncompose.tasks.task import World
+from gnncompose.tasks.task import Task, World
 
 STEPS_PER_EVALUATION = 50
 FAILED_REWARD = -1.0
@@ -120,6 +120,11 @@ class Evaluator(Protocol):
 
     name: str
     world: World
+
+    @property
+    def task(self) -> Task:
+        """Whose compositions it evaluates; a search keeps to its space."""
+        ...
 
     @property
     def real(self) -> Evaluator:

@@ -79,6 +79,11 @@ class HybridEvaluator:
         self._generator = np.random.default_rng(DRAW_SEED)
 
     @property
+    def task(self) -> Task:
+        """Whose compositions it evaluates."""
+        return self.model.task
+
+    @property
     def real(self) -> Evaluator:
         """The evaluator that really runs compositions."""
         return self._real

@@ -77,6 +77,11 @@ class CostModelEvaluator:
         self._left = calibration
 
     @property
+    def task(self) -> Task:
+        """Whose compositions it evaluates."""
+        return self.model.task
+
+    @property
     def real(self) -> Evaluator:
         """The evaluator that really runs compositions."""
         return self._real

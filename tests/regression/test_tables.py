@@ -1,0 +1,60 @@
+"""The tables of the repository: whole, closed, and as good as they say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recorded import recorded
+
+from gnncompose.evaluation.cost import load_prices
+from gnncompose.evaluation.recording.files import file_sha256, tables_directory
+from gnncompose.evaluation.table import TableEvaluator, recorded_task
+from gnncompose.reward import WeightedSum
+from gnncompose.tasks.task import World
+
+TABLES = sorted(path.parent for path in tables_directory().glob("*/manifest.json"))
+
+
+@pytest.fixture(params=TABLES, ids=lambda folder: folder.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("table", [pytest.param(name, marks=recorded(name)) for name in ("digits", "fashion")])
+def test_table__is_there(table: str) -> None:
+    assert table in {folder.name for folder in TABLES}
+
+
+def test_table__files_are_those_of_the_manifest(folder: Path, manifest: dict) -> None:
+    assert {name: file_sha256(folder / name) for name in manifest["sha256"]} == manifest["sha256"]
+
+
+def test_table__was_checked(manifest: dict) -> None:
+    assert 5_000 <= manifest["compositions"] <= 100_000
+    assert manifest["closure"]["compositions"] == manifest["compositions"]
+    assert manifest["check"]["compositions"] >= 500
+    assert manifest["check"]["scores_compared"] >= 500
+    assert manifest["check"]["scores_differing"] == 0
+
+
+def test_table__is_closed_under_legal_edits(folder: Path, manifest: dict) -> None:
+    evaluator = TableEvaluator(recorded_task(folder.name), World(), load_prices())
+    for row in np.random.default_rng(4).choice(len(evaluator.table), 20, replace=False):
+        composition = evaluator.table.space.composition(int(row))
+        for _, successor in evaluator.task.space.successors(composition):
+            evaluator.table.row(successor)
+
+
+def test_table__optimum_is_the_best_of_all_rows(folder: Path, manifest: dict) -> None:
+    condition = manifest["task"]["conditions"][-1]
+    evaluator = TableEvaluator(recorded_task(folder.name), World(condition), load_prices())
+    rewards = evaluator.rewards(WeightedSum().bind(evaluator.task.catalog, load_prices(), evaluator.world))
+    optimum = manifest["conditions"][condition]["optimum"]
+    assert rewards.max() == pytest.approx(optimum["reward"], rel=1e-9)
+    assert evaluator.table.space.composition(int(rewards.argmax())).id == optimum["id"]
