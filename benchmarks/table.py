@@ -1,120 +1,186 @@
-"""Gather the runs of a suite: every evaluation (Parquet), a row per result (CSV), and the table (Markdown).
+"""Tables and figures of a suite from its raw rows: Markdown, LaTeX and SVG.
 
-    python benchmarks/table.py suite=fashion
+    python benchmarks/table.py [suite=small] [tasks=A,B] [publish=true] [runs=DIR] [results=DIR]
 
-All three are written to benchmarks/results/.
+Your own rows (runs/SUITE/rows/, from run.py) go before the published ones (benchmarks/results/SUITE/rows/), row by row,
+so that a new agent stands beside those that others ran. The tables go to runs/SUITE/table/, and are held against the
+published ones; with `publish=true` rows, tables and figures replace those in benchmarks/results/SUITE/.
 
-Every figure is the interquartile mean over seeds with its 95 % stratified-bootstrap interval.
+Figures with brackets are interquartile means over seeds and cases with their 95 % stratified-bootstrap interval.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as arrow
-import pyarrow.parquet as parquet
+from analysis import SHARES, Case, Results, collect
+from figures import Band, rank_figure, regret_figure
+from rows import Row, key_of, read_rows, write_rows
+from sheets import Entry, Figure, Sheet, latex, markdown, outside
+from suite import RESULTS, RUNS, BenchmarkError, load_suite, names, read_arguments, run_script
 
-from gnncompose.stats import bootstrap_interval, interquartile_mean
+from gnncompose.stats import bootstrap_interval, censored_median, critical_difference, friedman, interquartile_mean
 
-HERE = Path(__file__).resolve().parent
-RUNS = HERE.parent / "runs"
-RESULTS = HERE / "results"
-CHECKPOINTS = (10, 30, 100, 200)
+SEED = 0  # of each interval's generator, so that it depends on no other interval
 COLUMNS = {
-    "test_metric": ("test accuracy", 3),
-    "test_latency_ms_mean": ("mean ms", 3),
-    "test_latency_ms_p50": ("p50 ms", 3),
-    "test_cost_usd_per_million": ("USD / million", 5),
-    "validation_reward": ("reward (validation)", 3),
+    "found_reward": ("reward (validation)", 4, True),
+    "found_test_score": ("score (test)", 3, True),
+    "found_test_latency_ms_mean": ("mean ms", 3, False),
+    "found_test_cost_usd_per_million": ("USD / million", 5, False),
 }
 
 
-def evaluations(suite: str) -> arrow.Table:
-    """Every evaluation of every run, with the run that it belongs to."""
-    tables = []
-    for path in sorted((RUNS / suite).glob("**/run.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        found = parquet.read_table(path.parent / "evaluations.parquet")
-        for key in ("seed", "agent", "condition", "task"):
-            found = found.add_column(0, key, arrow.array([run[key]] * len(found)))
-        tables.append(found)
-    return arrow.concat_tables(tables)
+def figure(values: np.ndarray, digits: int, *, is_elsewhere_too: bool = True) -> Figure:
+    """Interquartile mean and interval of float[seed, case]."""
+    low, high = bootstrap_interval(values, np.random.default_rng(SEED))
+    middle = float(interquartile_mean(values.ravel()))
+    return Figure(middle, float(low), float(high), digits, is_elsewhere_too=is_elsewhere_too)
 
 
-def gather(suite: str) -> list[dict[str, str | float]]:
-    """One row for each run, and one for its start and its best single model."""
-    rows = []
-    for path in sorted((RUNS / suite).glob("**/run.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        curve = parquet.read_table(path.parent / "evaluations.parquet", columns=["best_reward"])["best_reward"]
-        for who in ("start", "best_single", "found"):
-            result = run["summary"][who]
-            test = result["test"]
-            row = {"task": run["task"], "condition": run["condition"], "seed": run["seed"], "budget": run["budget"]}
-            row |= {"agent": run["agent"] if who == "found" else who, "composition": result["id"]}
-            row |= {f"test_{key}": test[key] for key in ("metric", "latency_ms_mean", "latency_ms_p50")}
-            row |= {"test_cost_usd_per_million": test["cost_usd_per_million"]}
-            row |= {"validation_reward": result["reward"], "wall_s": run["wall_s"], "git_sha": run["git_sha"]}
-            row |= {"agent_run": run["agent"]}
-            for count in CHECKPOINTS:
-                reached = who == "found" and count <= run["budget"]
-                row[f"reward_at_{count}"] = curve[min(count, len(curve)) - 1].as_py() if reached else ""
-            rows.append(row)
-    if not rows:
-        sys.exit(f"error: suite={suite}: no finished run under {RUNS / suite}; run benchmarks/run.py suite={suite}")
-    return rows
+def time_to(values: np.ndarray, budget: int) -> Figure:
+    """Median evaluations of float[seed, case], with its interval and how many runs came there at all."""
+    low, high = bootstrap_interval(values, np.random.default_rng(SEED), censored_median)
+    remark = f", {np.isfinite(values).mean():.0%}"
+    return Figure(float(censored_median(values.ravel())), float(low), float(high), 0, budget, remark)
 
 
-def cell(values: list[float], digits: int) -> str:
-    array = np.array(values, dtype=float)
-    low, high = bootstrap_interval(array, np.random.default_rng(0))
-    return f"{float(interquartile_mean(array)):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def overall(results: Results) -> Sheet:
+    """One table over all cases, the best mean rank first."""
+    ranks = results.ranks(results.marks[-1])
+    header = ["", *(f"regret at {mark}" for mark in results.marks)]
+    header += [f"evaluations to {share:.0%}" for share in SHARES] + ["mean rank", "wall s"]
+    rows: list[tuple[Entry, ...]] = []
+    for number in np.argsort(ranks, kind="stable"):
+        agent = results.agents[number]
+        entries: list[Entry] = [agent, *(figure(results.regrets(agent, mark), 3) for mark in results.marks)]
+        entries += [time_to(results.evaluations_to(agent, share), results.budgets[-1]) for share in SHARES]
+        entries += [f"{ranks[number]:.2f}", figure(results.column(agent, "wall_s"), 1, is_elsewhere_too=False)]
+        rows.append(tuple(entries))
+    return Sheet(f"{results.suite}: all {len(results.cases)} cases", tuple(header), tuple(rows), _note(results))
 
 
-def table(rows: list[dict[str, str | float]]) -> str:
-    """Two Markdown tables for each task and condition: what was found, and how soon."""
-    lines = []
-    for task, condition in sorted({(row["task"], row["condition"]) for row in rows}):
-        here = [row for row in rows if (row["task"], row["condition"]) == (task, condition)]
-        agents = list(dict.fromkeys(row["agent"] for row in here))
-        agents.sort(key=lambda name: (name not in ("start", "best_single"), name))
-        seeds = len({row["seed"] for row in here})
-        lines += [f"### {task}, {condition} ({seeds} seeds, budget {here[0]['budget']})", ""]
-        lines += ["| | " + " | ".join(title for title, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-        for agent in agents:
-            mine = [row for row in here if row["agent"] == agent]
-            cells = [cell([row[key] for row in mine], digits) for key, (_, digits) in COLUMNS.items()]
-            lines.append(f"| {agent} | " + " | ".join(cells) + " |")
-        lines += ["", "Best reward on validation after so many evaluations:", ""]
-        counts = [count for count in CHECKPOINTS if any(row[f"reward_at_{count}"] != "" for row in here)]
-        lines += ["| | " + " | ".join(map(str, counts)) + " |", "|---" * (len(counts) + 1) + "|"]
-        for agent in agents:
-            mine = [row for row in here if row["agent"] == agent and row[f"reward_at_{counts[0]}"] != ""]
-            if mine:
-                cells = [cell([row[f"reward_at_{count}"] for row in mine], 3) for count in counts]
-                lines.append(f"| {agent} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+def _note(results: Results) -> str:
+    best = "the best composition of the space" if results.are_known else "the best composition that any run found"
+    parts = [
+        f"Normalised regret: share of the way from the start's reward to that of {best} that is left.",
+        f"Evaluations: median over runs; {results.budgets[-1]} is the budget; share of the runs that came there.",
+    ]
+    if len(results.agents) > 1:
+        difference = critical_difference(len(results.agents), len(results.cases))
+        chance = friedman(results.losses(results.marks[-1]))
+        test = "" if chance is None else f"Friedman test p = {chance:.2g}, "
+        parts.append(f"Mean rank at {results.marks[-1]}: {test}Nemenyi critical difference {difference:.2f} (α = .05).")
+    return " ".join(parts)
 
 
-def main() -> None:
-    arguments = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-    suite = arguments.get("suite", "small")
-    rows = gather(suite)
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{suite}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    parquet.write_table(evaluations(suite), RESULTS / f"{suite}.parquet", compression="zstd", compression_level=19)
-    text = table(rows)
-    (RESULTS / f"{suite}.md").write_text(text, encoding="utf-8")
-    print(text)
+def of_case(results: Results, case: Case) -> Sheet:
+    """The table of one case, the smallest regret first."""
+    here = results.only(case)
+    first = next(iter(here.rows[agent, case, here.budgets[-1], 0] for agent in here.agents))
+    header = ["", *(f"regret at {mark}" for mark in here.marks), *(title for title, _, _ in COLUMNS.values())]
+    losses = here.losses(here.marks[-1])[:, 0]
+    rows: list[tuple[Entry, ...]] = [("best single model", *("–" for _ in here.marks), *_single(first))]
+    for number in np.argsort(losses, kind="stable"):
+        agent = here.agents[number]
+        entries: list[Entry] = [agent, *(figure(here.simple_regrets(agent, mark), 4) for mark in here.marks)]
+        for name, (_, digits, is_elsewhere_too) in COLUMNS.items():
+            entries.append(figure(here.column(agent, name), digits, is_elsewhere_too=is_elsewhere_too))
+        rows.append(tuple(entries))
+    known = "of the space" if here.are_known else "that any run found"
+    note = f"Regret in units of the reward; the best {known} has {here.optima[case]:.4f}."
+    return Sheet(f"{case[0]}, {case[1]}", tuple(header), tuple(rows), note)
+
+
+def _single(row: Row) -> list[Entry]:
+    keys = ["best_single_reward", *(name.replace("found_", "best_single_") for name in list(COLUMNS)[1:])]
+    return [f"{row[key]:.{digits}f}" for key, (_, digits, _) in zip(keys, COLUMNS.values(), strict=True)]
+
+
+def sheets(results: Results) -> list[Sheet]:
+    """All tables."""
+    return [overall(results), *(of_case(results, case) for case in results.cases)]
+
+
+def draw(results: Results, folder: Path) -> None:
+    """All figures: curves over all cases, curves by task, and mean ranks."""
+
+    def bands(part: Results) -> dict[str, Band]:
+        found = {}
+        for agent in part.agents:
+            values = part.curves(agent)
+            low, high = bootstrap_interval(values, np.random.default_rng(SEED))
+            middle = interquartile_mean(values.reshape(-1, values.shape[-1]).T)
+            found[agent] = Band(middle, low, high)
+        return found
+
+    regret_figure({f"all {len(results.cases)} cases": bands(results)}, results.grid, folder / "regret.svg")
+    for task in dict.fromkeys(task for task, _ in results.cases):
+        panels = {f"{task}, {c[1]}": bands(results.only(c)) for c in results.cases if c[0] == task}
+        regret_figure(panels, results.grid, folder / f"regret_{task}.svg")
+    if len(results.agents) > 1:
+        difference = critical_difference(len(results.agents), len(results.cases))
+        ranks = {mark: results.ranks(mark) for mark in results.marks}
+        rank_figure(ranks, results.agents, difference, len(results.cases), folder / "ranks.svg")
+
+
+def evidence(rows: Sequence[Row]) -> str:
+    """Where the rows come from."""
+    days = sorted({str(row["date"]) for row in rows})
+    lines = [f"{len(rows)} rows, {days[0]} to {days[-1]}" if len(days) > 1 else f"{len(rows)} rows, {days[0]}"]
+    for title, name in (("commit", "git_sha"), ("machine", "hardware"), ("versions", "versions")):
+        lines += [f"- {title}: `{value}`" for value in sorted({str(row[name]) for row in rows})]
+    return "\n".join([lines[0], "", *lines[1:], ""])
+
+
+def write(results: Results, folder: Path) -> list[Sheet]:
+    """Tables and figures into a folder."""
+    made = sheets(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list(results.rows.values())
+    (folder / "table.md").write_text(f"{markdown(made)}\n{evidence(rows)}", encoding="utf-8")
+    (folder / "table.tex").write_text(latex(made), encoding="utf-8")
+    draw(results, folder)
+    return made
+
+
+def main(arguments: list[str]) -> int:
+    defaults = {"suite": "small", "tasks": "", "publish": "false", "runs": str(RUNS), "results": str(RESULTS)}
+    given, _ = read_arguments(arguments, defaults)
+    if given["publish"] not in ("true", "false"):
+        raise BenchmarkError(f"publish={given['publish']}: is neither true nor false; give one")
+    name, suite = load_suite(given["suite"])
+    mine, theirs, tasks = Path(given["runs"]) / name, Path(given["results"]) / name, names(given["tasks"])
+    published, own = read_rows(theirs / "rows"), read_rows(mine / "rows")
+    merged = list(({key_of(row): row for row in published} | {key_of(row): row for row in own}).values())
+    results = collect(name, suite, merged, tasks)
+    made = write(results, mine / "table")
+    print(markdown(made[:1]))
+    for agent, count in results.left_out.items():
+        print(f"left out: {agent} lacks {count} rows; python benchmarks/run.py suite={name} agents={agent}")
+    if own and published:
+        _compare(made, lambda: collect(name, suite, published, tasks))
+    print(f"tables and figures: {mine / 'table'}")
+    if given["publish"] == "true":
+        write_rows(merged, theirs / "rows")
+        shutil.copytree(mine / "table", theirs, dirs_exist_ok=True)
+        print(f"published: {theirs}")
+    return 0
+
+
+def _compare(own: Sequence[Sheet], published: Callable[[], Results]) -> None:
+    """Say how far the own numbers lie within the published intervals."""
+    try:
+        differing, compared = outside(own, sheets(published()))
+    except BenchmarkError as problem:
+        print(f"not compared with the published rows: {problem}")
+        return
+    for line in differing:
+        print(f"outside: {line}")
+    print(f"{compared - len(differing)} of {compared} numbers lie within their published intervals")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

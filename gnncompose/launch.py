@@ -50,6 +50,7 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
     """
 
     def decorate(job: Job) -> Callable[[], None]:
+        @functools.wraps(job)  # so that other launchers than the command line find the job
         def main() -> None:
             import hydra
 
