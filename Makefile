@@ -40,5 +40,5 @@ $(VENV)/.installed-tasks: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[tasks,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[tasks,peers,dev]'
 	touch $@ $(VENV)/.installed-tasks

@@ -6,14 +6,14 @@ agent thus runs in a search, and behind ask and tell, without knowing which.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.evaluation.evaluation import Budget, BudgetSpent, Trial
+from gnncompose.evaluation.evaluation import AnsweredRows, Budget, BudgetSpent, Trial
 
 Proposals = Generator[Composition, Trial, None]
 
@@ -40,12 +40,23 @@ class Agent(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsRows(Protocol):
+    """An agent that also reads what its compositions answered row by row, where the evaluator tells that."""
+
+    def read_rows(self, answered_rows: Callable[[Composition], AnsweredRows | None]) -> None:
+        """Take what gives the row-level answers of a composition that was measured, or None; before `propose`."""
+        ...
+
+
 def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Generator) -> Trial:
     """Let an agent spend its budget, the start first; returns the best trial.
 
     Ends when the budget or its steps are spent, or when the agent has nothing more to ask for.
     """
     budget.evaluate(space.start)
+    if isinstance(agent, ReadsRows):
+        agent.read_rows(budget.answered_rows)
     proposals = agent.propose(space, budget.limit, generator)
     try:
         composition = next(proposals)

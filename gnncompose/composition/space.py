@@ -11,7 +11,7 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import PortType
 from gnncompose.composition.chains import shortest_chains
 from gnncompose.composition.edits import Edit, Limits, apply
-from gnncompose.composition.legal import legal_edits, successors
+from gnncompose.composition.legal import candidate_edits, legal_edits, successors
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import CompositionError
 
@@ -86,6 +86,23 @@ class Space:
     def apply(self, composition: Composition, edit: Edit) -> Composition:
         """Apply an edit; raises `CompositionError` where it is not legal."""
         return apply(composition, edit, self.catalog, self.limits)
+
+    def walk(self, composition: Composition, edits: int, generator: np.random.Generator) -> Composition:
+        """Where so many legal edits lead from a composition, each drawn uniformly.
+
+        Edits are drawn until one is legal, which is much cheaper than to list all that are.
+        """
+        for _ in range(edits):
+            listed = list(candidate_edits(composition, self.catalog))
+            while listed:
+                number = int(generator.integers(len(listed)))
+                try:
+                    composition = self.apply(composition, listed[number])
+                    break
+                except CompositionError:
+                    listed[number] = listed[-1]
+                    listed.pop()
+        return composition
 
     def random(self, generator: np.random.Generator, steps: int = 8) -> Composition:
         """A random composition: a random walk of up to `steps` edits from the start."""

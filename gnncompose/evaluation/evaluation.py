@@ -144,6 +144,32 @@ class Evaluator(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class AnsweredRows:
+    """What a composition answered on every row of a split, and how such answers are scored.
+
+    Attributes:
+        answers: [rows, ...], the output of the composition.
+        score: From answers on all rows to the score that the task's metric gives them.
+    """
+
+    answers: np.ndarray
+    score: Callable[[np.ndarray], float]
+
+
+@runtime_checkable
+class TellsRows(Protocol):
+    """An evaluator that can say what a composition answered row by row."""
+
+    def answered_rows(self, composition: Composition) -> AnsweredRows:
+        """What an evaluated composition answered on the validation split.
+
+        Raises:
+            EvaluationError: It could not be run.
+        """
+        ...
+
+
 @runtime_checkable
 class Aimed(Protocol):
     """An evaluator that decides by what is sought which compositions are worth a measurement."""
@@ -226,6 +252,13 @@ class Budget:
         """The best trial so far, the earliest of equals; what was measured goes before predictions."""
         assert self._best is not None, "nothing was asked for yet"
         return self._best
+
+    def answered_rows(self, composition: Composition) -> AnsweredRows | None:
+        """Row-level answers of a composition that was measured; None where it was not, or the evaluator has none."""
+        trial, real = self._by_id.get(composition.id), self.evaluator.real
+        if trial is None or trial.evaluation is None or trial.is_predicted or not isinstance(real, TellsRows):
+            return None
+        return real.answered_rows(composition)
 
     def evaluate(self, composition: Composition) -> Trial:
         """The trial of a composition, charged where it is new and really measured.

@@ -11,7 +11,7 @@ from gnncompose.composition.tree import Composition
 from gnncompose.errors import ArtifactError, BusyError, CatalogError, EvaluationError, GnncomposeError, StoreError
 from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.cost_model.outcomes import Outcomes, run_on_split
-from gnncompose.evaluation.evaluation import Evaluation, Measurement
+from gnncompose.evaluation.evaluation import AnsweredRows, Evaluation, Measurement
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.cores import claimed_cores
 from gnncompose.execution.isolation import Isolate, Isolation
@@ -171,6 +171,16 @@ class OnnxEvaluator:
         """
         data = self.task.split(self.world.condition, split)
         return run_on_split(self.isolation.runner(composition), composition, data, self.task.output.type)
+
+    def answered_rows(self, composition: Composition) -> AnsweredRows:
+        """What a composition answers on every row of the validation split, with the task's score for such answers.
+
+        Raises:
+            EvaluationError: It could not be run.
+        """
+        labels = self.task.split(self.world.condition, "validation").y
+        answers = self.outcomes(composition).outputs[composition.id]
+        return AnsweredRows(answers, lambda given: self._metric.score(self._metric.compute(given, labels)))
 
     def artifact_bytes(self, composition: Composition) -> int:
         """Size of the distinct artifacts of a composition."""

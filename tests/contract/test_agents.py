@@ -1,8 +1,11 @@
 """What every agent keeps to, whatever it does."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
+from peers import parameter
 from synthetic import (
     CASCADE,
     MEAN,
@@ -17,12 +20,22 @@ from synthetic import (
 )
 
 from gnncompose.agents.agent import Agent, search
+from gnncompose.agents.bananas import Bananas
 from gnncompose.agents.dqn import DQN
 from gnncompose.agents.exhaustive import Exhaustive
 from gnncompose.agents.exploration import EpsilonGreedy, Softmax
+from gnncompose.agents.frugal import Frugal
+from gnncompose.agents.gp_ts import GPThompson
+from gnncompose.agents.ipa import IPA
 from gnncompose.agents.local_search import LocalSearch
+from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
+from gnncompose.agents.peers.maskable_ppo import Sb3MaskablePPO
+from gnncompose.agents.peers.nevergrad import Nevergrad
+from gnncompose.agents.peers.tpe import TPE
 from gnncompose.agents.q_learning import QLearning
 from gnncompose.agents.random import Random
+from gnncompose.agents.regularised_evolution import RegularisedEvolution
+from gnncompose.agents.simulated_annealing import SimulatedAnnealing
 from gnncompose.composition.edits import Limits
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
@@ -36,8 +49,20 @@ AGENTS = {
     "q_learning_softmax": lambda: QLearning(Softmax()),
     "dqn": lambda: DQN(Gine(8, 1), EpsilonGreedy(1.0, 0.1, 0.3), batch_size=4, updates_per_evaluation=1),
     "dqn_softmax": lambda: DQN(Gine(8, 1), Softmax(), batch_size=4, updates_per_evaluation=1, unvisited_only=False),
+    "regularised_evolution": lambda: RegularisedEvolution(population=5, sample=2),
+    "one_plus_one_ea": OnePlusOneEA,
+    "simulated_annealing": SimulatedAnnealing,
+    "gp_ts": lambda: GPThompson(initial=3, pool=20),
+    "bananas": lambda: Bananas(initial=3, round_size=2, members=2, layers=(8,), epochs=20, pool=20),
+    "tpe": lambda: TPE(startup=4),
+    "tpe_multivariate": lambda: TPE(startup=4, multivariate=True),
+    "nevergrad": Nevergrad,
+    "maskable_ppo": lambda: Sb3MaskablePPO(n_steps=16, batch_size=16, n_epochs=1),
 }
-each_agent = pytest.mark.parametrize("make", AGENTS.values(), ids=AGENTS)
+# These ask only for what they planned, and end where the plans do.
+PLANNERS = {"ipa": IPA, "frugal": Frugal}
+each_agent = pytest.mark.parametrize("make", [parameter(name, make) for name, make in (AGENTS | PLANNERS).items()])
+each_searcher = pytest.mark.parametrize("make", [parameter(name, make) for name, make in AGENTS.items()])
 
 
 def run(make, space, limit, seed=0, **evaluator):
@@ -77,9 +102,11 @@ def test_agent__same_seed_gives_the_same_run(make):
     torch.manual_seed(0)
     one = [t.composition.id for t in run(make, large_space(), 12, seed=5)[0].trials]
     torch.manual_seed(1)
-    state = torch.random.get_rng_state()
+    state, pythons, numpys = torch.random.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     assert [t.composition.id for t in run(make, large_space(), 12, seed=5)[0].trials] == one
-    assert torch.equal(state, torch.random.get_rng_state()), "the global random state was touched"
+    assert torch.equal(state, torch.random.get_rng_state()), "torch's global random state was touched"
+    assert random.getstate() == pythons, "Python's global random state was touched"
+    assert str(np.random.get_state()) == str(numpys), "NumPy's global random state was touched"  # noqa: NPY002
 
 
 @each_agent
@@ -89,7 +116,7 @@ def test_agent__survives_failing_evaluations(make):
     assert best.failure is None
 
 
-@each_agent
+@each_searcher
 def test_agent__ends_where_the_space_is_smaller_than_the_budget(make):
     space = space_of([transform("median"), model("mlp"), model("cnn")], Limits(nodes=2, depth=2, branches=2))
     budget, *_ = run(make, space, 30)
@@ -113,7 +140,10 @@ def test_exhaustive__says_when_the_space_was_finished():
     assert len({trial.composition.id for trial in budget.trials}) == len(budget.trials) < 10_000
 
 
-@pytest.mark.parametrize("make", [Random, LocalSearch, Exhaustive])
+@pytest.mark.parametrize(
+    "make",
+    [Random, LocalSearch, Exhaustive, RegularisedEvolution, OnePlusOneEA, SimulatedAnnealing, GPThompson, IPA, Frugal],
+)
 def test_searcher__has_no_checkpoint(make):
     agent = make()
     run(lambda: agent, tiny_space(), 5)

@@ -3,14 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from peers import parameter
 from synthetic import TINY_GAINS, FakeEvaluator, reward_of, tiny_space
 
 from gnncompose.agents.agent import search
+from gnncompose.agents.bananas import Bananas
 from gnncompose.agents.dqn import DQN
 from gnncompose.agents.exhaustive import Exhaustive
 from gnncompose.agents.exploration import EpsilonGreedy, Softmax
+from gnncompose.agents.gp_ts import GPThompson
 from gnncompose.agents.local_search import LocalSearch
+from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
+from gnncompose.agents.peers.maskable_ppo import Sb3MaskablePPO
+from gnncompose.agents.peers.nevergrad import Nevergrad
+from gnncompose.agents.peers.tpe import TPE
 from gnncompose.agents.q_learning import QLearning
+from gnncompose.agents.regularised_evolution import RegularisedEvolution
+from gnncompose.agents.simulated_annealing import SimulatedAnnealing
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
 
@@ -21,8 +30,21 @@ LEARNERS = {
     "local_search": (LocalSearch, 28),
     # A table has to visit again and again what the others infer: it gets more.
     "q_learning": (lambda: QLearning(EpsilonGreedy(1.0, 0.2, 0.5)), 70),
+    "regularised_evolution": (RegularisedEvolution, 42),
+    "one_plus_one_ea": (OnePlusOneEA, 42),
+    "simulated_annealing": (SimulatedAnnealing, 42),
+    "gp_ts": (GPThompson, 28),
+    "bananas": (Bananas, 42),
+    "tpe": (TPE, 42),
+    "nevergrad": (Nevergrad, 42),
+    "maskable_ppo": (lambda: Sb3MaskablePPO(n_steps=32, n_epochs=4), 70),
 }
 SEEDS = (0, 1, 2)
+
+
+each_learner = pytest.mark.parametrize(
+    ("make", "limit"), [parameter(name, make, limit) for name, (make, limit) in LEARNERS.items()]
+)
 
 
 def curve(make, limit, seed) -> list[float]:
@@ -42,7 +64,7 @@ def optimum() -> float:
     return best.reward
 
 
-@pytest.mark.parametrize(("make", "limit"), LEARNERS.values(), ids=LEARNERS)
+@each_learner
 @pytest.mark.parametrize("seed", SEEDS)
 def test_learner__finds_the_optimum(make, limit, seed, optimum):
     assert curve(make, limit, seed)[-1] == pytest.approx(optimum)
@@ -69,7 +91,7 @@ def test_dqn__learned_values_lead_straight_to_the_optimum(seed, optimum, tmp_pat
     assert greedy(None) < optimum - 0.2, "an untrained policy must not find it, or nothing was shown"
 
 
-@pytest.mark.parametrize(("make", "limit"), LEARNERS.values(), ids=LEARNERS)
+@each_learner
 def test_learner__same_seed_gives_the_same_curve(make, limit):
     assert curve(make, 20, 7) == curve(make, 20, 7)
     assert curve(make, 20, 7) != curve(make, 20, 8)

@@ -1,0 +1,116 @@
+"""A composition as a flat vector of numbers between 0 and 1, for surrogates that are no graph networks.
+
+The vector is laid out by the catalog, so it holds on one catalog only. It says what the ways from the task's input to
+the output pass through: a way counts as much as its share of the branches of every combiner, or its weight there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from gnncompose.catalog.catalog import Catalog
+from gnncompose.composition.tree import Composition, Expression, Input, Node
+
+LONG = 4.0  # a way, or a combiner, of this size counts as 1
+
+
+class Way(NamedTuple):
+    """One way from the task's input to the output.
+
+    Attributes:
+        operators: Names of the operators on it but combiners, the input's side first.
+        share: How much it counts; the ways of a composition sum up to 1.
+        leads: Whether it comes first in every combiner that heeds the order of its branches.
+    """
+
+    operators: tuple[str, ...]
+    share: float
+    leads: bool
+
+
+def ways(composition: Composition) -> list[Way]:
+    """Every way through a composition; what a router or a further port reads counts like a branch."""
+
+    def below(expression: Expression) -> list[Way]:
+        if isinstance(expression, Input):
+            return [Way((), 1.0, True)]
+        found: list[Way] = []
+        ordered = expression.operator.is_combiner and not expression.operator.is_sorted
+        own = () if expression.operator.is_combiner else (expression.operator.name,)
+        for port, (child, share) in enumerate(zip(expression.inputs, _shares(expression), strict=True)):
+            for way in below(child):
+                leads = way.leads and (port == 0 or not ordered)
+                found.append(Way((*way.operators, *own), way.share * share, leads))
+        return found
+
+    return below(composition.root)
+
+
+def _shares(node: Node) -> list[float]:
+    """How much each input of a node counts."""
+    weights = dict(node.parameters).get("weights")
+    numbers = weights if isinstance(weights, tuple) else (1.0,) * len(node.inputs)
+    return [number / sum(numbers) for number in numbers]
+
+
+class CompositionFeatures:
+    """Lays out and fills the vectors of one catalog.
+
+    Attributes:
+        groups: Of each column, what it tells: `operator` (share of ways through it), `order` (share of ways on which
+            one transform comes before another), `lead` (whether it is on the leading way) or `setting`.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Lay out the columns.
+
+        Args:
+            catalog: Whose compositions are described.
+        """
+        names = [operator.name for operator in catalog.operators]
+        transforms = [operator.name for operator in catalog.transforms]
+        settings = [(operator.name, name) for operator in catalog.operators for name in operator.parameters]
+        columns = [("operator", name) for name in names]
+        columns += [("order", first, second) for first in transforms for second in transforms]
+        columns += [("lead", operator.name) for operator in catalog.of_kind("transform", "model")]
+        columns += [("setting", *setting) for setting in settings if setting[1] != "weights"]
+        columns += [("setting", "branches"), ("setting", "length")]
+        self._column = {column: number for number, column in enumerate(columns)}
+        self.groups = tuple(column[0] for column in columns)
+
+    def __call__(self, compositions: Iterable[Composition]) -> Float[np.ndarray, "composition column"]:
+        """The vectors of compositions."""
+        rows = [self._row(composition) for composition in compositions]
+        return np.array(rows).reshape(-1, len(self._column))
+
+    def _row(self, composition: Composition) -> Float[np.ndarray, " column"]:
+        row = np.zeros(len(self._column))
+        found = ways(composition)
+        for way in found:
+            for name in set(way.operators):
+                row[self._column["operator", name]] += way.share
+                if way.leads:
+                    row[self._column["lead", name]] = 1.0
+            for first, second in set(combinations(way.operators, 2)):
+                column = self._column.get(("order", first, second))
+                if column is not None:
+                    row[column] += way.share
+        for node in composition.nodes:
+            if node.operator.is_combiner:
+                row[self._column["operator", node.operator.name]] = 1.0
+            self._set(row, node)
+        row[self._column["setting", "branches"]] = min((len(found) - 1) / LONG, 1.0)
+        row[self._column["setting", "length"]] = min(sum(w.share * len(w.operators) for w in found) / LONG, 1.0)
+        return row
+
+    def _set(self, row: Float[np.ndarray, " column"], node: Node) -> None:
+        """Note a node's parameters by their rank in the grid, since grids are rarely even."""
+        for name, value in node.parameters:
+            if not isinstance(value, tuple):
+                grid = sorted({*node.operator.parameters[name].values, value})
+                row[self._column["setting", node.operator.name, name]] = (1 + grid.index(value)) / len(grid)
