@@ -62,6 +62,8 @@ def show_accuracy(figures: dict[str, Any]) -> None:
             for count, row in counts.items():
                 shown = (row["kendall"], row["kendall_not_replayed"], row["top_10_recall"], row["replayed"])
                 print(f"| {split} | {task} | {count} | {' | '.join(f'{value:.3f}' for value in shown)} |")
+    for task, row in figures["another_sample"].items():
+        print(f"another sample of rows, {task}: τ {row['kendall']:.3f}")
 
 
 def main() -> None:

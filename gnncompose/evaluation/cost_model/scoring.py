@@ -15,7 +15,7 @@ from gnncompose.evaluation.cost_model.collection import Collected, read_collecte
 from gnncompose.evaluation.cost_model.fitting import Progress, Settings
 from gnncompose.evaluation.cost_model.model import CostModel
 from gnncompose.evaluation.cost_model.sampling import ShapedSampler
-from gnncompose.evaluation.cost_model.scoring_accuracy import score_accuracy
+from gnncompose.evaluation.cost_model.scoring_accuracy import another_sample, score_accuracy
 from gnncompose.evaluation.cost_model.scoring_latency import Bench, score_latency
 from gnncompose.evaluation.cost_model.scoring_memory import score_memory
 from gnncompose.tasks.task import Task, World
@@ -53,6 +53,7 @@ def score(
     return {
         **score_latency(Bench.of(tasks, collected), resource, settings, seed, progress),
         "memory": score_memory(collected, seed),
+        "another_sample": {task.name: another_sample(task) for task in collected if task.tested},
         "accuracy": score_accuracy(collected, settings, seed, progress),
     }
 

@@ -30,7 +30,7 @@ DIGITS = 3
 
 
 def score_accuracy(collected: Sequence[Collected], settings: Settings, seed: int, progress: Progress) -> dict[str, Any]:
-    """Figures of every way of holding out, by task and number of measurements in the world, and the ceiling.
+    """Figures of every way of holding out, by task and number of measurements in the world.
 
     Args:
         collected: Of each task.
@@ -38,7 +38,7 @@ def score_accuracy(collected: Sequence[Collected], settings: Settings, seed: int
         seed: Decides what is held out and what is measured.
         progress: Told each step in a few words.
     """
-    found: dict[str, Any] = {"another_sample": {task.name: another_sample(task) for task in collected if task.tested}}
+    found: dict[str, Any] = {}
     scored = {task.name: scored_task(task) for task in collected}
     held = {task.name: _held(task, seed) for task in collected}
     for name, trained, tested in _splits(collected):
