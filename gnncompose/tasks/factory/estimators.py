@@ -67,6 +67,6 @@ def svm(seed: int, cost: float, gamma: float | str = "scale") -> Classifier:
     """
     from sklearn.svm import SVC
 
-    options: dict[str, Any] = {"probability": True, "random_state": seed}
-    made: Any = SVC(C=cost, gamma=gamma, **options)
+    options: dict[str, Any] = {"gamma": gamma, "probability": True, "random_state": seed}
+    made: Any = SVC(C=cost, **options)
     return made

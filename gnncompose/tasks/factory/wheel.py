@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnncompose.errors import TaskError
-from gnncompose.tasks.factory.download import download
 
 
 @dataclass(frozen=True)
@@ -24,33 +23,33 @@ class Wheel:
         package: Name of the package.
         version: Its version.
         sha256: SHA-256 of the file.
-        url: Where the file lies, for machines without pip.
     """
 
     package: str
     version: str
     sha256: str
-    url: str
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     def fetch(self, cache: Path) -> Path:
-        """The file, from the cache where it is there and whole; else by pip, which knows the user's index; else by URL.
+        """The file, from the cache where it is there and whole; else by pip, which knows the user's index.
 
         Raises:
-            TaskError: Neither source gives the file.
+            TaskError: pip does not give the file.
         """
         cache.mkdir(parents=True, exist_ok=True)
-        path = cache / self.url.rpartition("/")[2]
+        path = cache / self.file
         if self._is_whole(path):
             return path
-        problems = []
-        for source in (self._by_pip, self._by_url):
-            problem = source(path)
-            if problem is None and self._is_whole(path):
-                return path
-            problems.append(problem or "it gave a file with other content")
+        problem = self._by_pip(path)
+        if problem is None and self._is_whole(path):
+            return path
         raise TaskError(
-            f"{path.name}: cannot be fetched: pip: {problems[0]}; {self.url}: {problems[1]}; "
-            f"check the network and run again (what came so far is kept)"
+            f"{self.file}: cannot be fetched: pip: {problem or 'it gave a file with other content'}; check the network "
+            f"and run again, or put the file into {cache}"
         )
 
     def read(self, cache: Path, member: str) -> bytes:
@@ -82,10 +81,3 @@ class Wheel:
             return None
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
         return lines[-1] if lines else "gave nothing"
-
-    def _by_url(self, path: Path) -> str | None:
-        try:
-            download(self.url, path)
-        except OSError as problem:
-            return str(problem)
-        return None

@@ -97,7 +97,6 @@ def fetch_years() -> dict[int, Split]:
         package="nannyml",
         version="0.13.1",
         sha256="cf5f4a33489834ae6773cb1baa33a0f98c0a3ee6ed9b43049478b25ce22fe869",
-        url="https://files.pythonhosted.org/packages/py3/n/nannyml/nannyml-0.13.1-py3-none-any.whl",
     )
     cache, folder = cache_directory() / "downloads" / "census", "nannyml/datasets/data/employment_MA"
     first, later, answers = (

