@@ -16,7 +16,7 @@ from gnncompose.agents.peers.randomness import OwnGlobals
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError
 from gnncompose.evaluation.evaluation import Evaluation, Trial
-from gnncompose.tasks.task import World
+from gnncompose.tasks.task import Task, World
 
 
 class Ended(Exception):  # noqa: N818 - a signal like StopIteration, no mistake
@@ -33,6 +33,11 @@ class AskingEvaluator:
         self.asked: SimpleQueue[Composition | None] = SimpleQueue()
         self.trials: SimpleQueue[Trial | None] = SimpleQueue()
         self._rewards: dict[str, float] = {}
+
+    @property
+    def task(self) -> Task:
+        """Never asked for: the loop is given its space beside this."""
+        raise AssertionError("the caller's evaluator knows the task")
 
     @property
     def real(self) -> AskingEvaluator:
