@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 SHAPED := gnncompose.encoding,gnncompose.envs,gnncompose.policies
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow test-builds check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -16,7 +16,7 @@ demo: $(VENV)/.installed-tasks  ## Build the default task, search it on real ONN
 	$(BIN)/gnncompose search +experiment=demo
 
 test: $(VENV)/.installed-dev  ## The fast test suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not builds"
 
 test-slow: $(VENV)/.installed-dev  ## What needs minutes, and tensor shapes checked at run time
 	$(BIN)/python -m pytest -m slow
@@ -26,6 +26,9 @@ check: $(VENV)/.installed-dev  ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+test-builds: $(VENV)/.installed-dev  ## Build the tasks of tables whole and test them (about 10 minutes)
+	$(BIN)/python -m pytest -m builds
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist

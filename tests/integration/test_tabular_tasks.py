@@ -1,4 +1,4 @@
-"""The tabular tasks are what their descriptions say, and composing pays on them. Built whole, hence slow."""
+"""The tabular tasks are what their descriptions say, and composing pays on them. Built whole: make test-builds."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ from gnncompose.tasks.bundle import TASK_FILE, check_bundle, load_task
 from gnncompose.tasks.shipped import build_shipped
 from gnncompose.tasks.task import Task
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.builds
 SOURCES = Path(gnncompose.tasks.__file__).parent
 NAMES = ("letter", "census", "flights")
 # By task: the model that routes end in, the repair of each route, and repairs that stand before all rows instead.
