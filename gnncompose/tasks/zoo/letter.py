@@ -73,7 +73,7 @@ class Letter:
     name = "letter"
     description = "20,000 printed letters described by 16 measures, 26 classes; downloads 1 MB, builds in minutes"
     licence = "data CC-BY-4.0 (UCI machine learning repository); artifacts MIT"
-    build_s = 150
+    build_s = 56
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Fetch, train, export, quantise, check and write the bundle into an empty folder."""
