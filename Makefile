@@ -27,7 +27,7 @@ check: $(VENV)/.installed-dev  ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test-builds: $(VENV)/.installed-dev  ## Build the tasks of tables whole and test them (about 10 minutes)
+test-builds: $(VENV)/.installed-dev  ## Build tasks of tables and series whole and test them (10 minutes and more)
 	$(BIN)/python -m pytest -m builds
 
 clean:  ## Remove the virtual environment and caches

@@ -11,7 +11,7 @@ from gnncompose.tasks.factory.artifact import session
 from gnncompose.tasks.task import Task
 from gnncompose.tasks.zoo import build_task, shipped_tasks
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.builds
 NAME = "series_gun_point"
 
 
