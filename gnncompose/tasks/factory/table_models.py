@@ -1,4 +1,4 @@
-"""The models of tasks whose tables hold numbers and codes: on rows as they come, and on encoded features."""
+"""The operators of tasks whose tables hold numbers and codes: models on rows as they come and on encoded features."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from gnncompose.tasks.factory.artifact import Artifact, run
 from gnncompose.tasks.factory.classification import drawn_routes
 from gnncompose.tasks.factory.estimators import lightgbm, svm, xgboost
 from gnncompose.tasks.factory.forests import Forest, fit_and_export_forest
+from gnncompose.tasks.factory.imputers import imputers
 from gnncompose.tasks.factory.sklearn_models import Classifier, fit_and_export
 from gnncompose.tasks.table_conditions import jitter
 from gnncompose.tasks.task import Split
 
 EPOCHS = 4
 SVM_ROWS, NEIGHBOUR_ROWS = 4_000, 3_000
+DONORS, IMPUTING_NEIGHBOURS = 1_000, 10
 
 
 @dataclass(frozen=True, eq=False)
 class TableModels:
-    """Makes the models of one task.
+    """Makes the operators of one task.
 
     Attributes:
         train: Training rows.
@@ -55,6 +57,26 @@ class TableModels:
 
     def _near(self, rows: np.ndarray, deviations: np.ndarray) -> np.ndarray:
         return jitter(deviations)(rows, np.random.default_rng(self.seed))
+
+    def operators(
+        self, units: Sequence[Artifact], conditions: Mapping[str, Condition], routes: Mapping[str, int]
+    ) -> list[Artifact]:
+        """All operators in catalog order.
+
+        Args:
+            units: The transforms that only this task has.
+            conditions: What the router sees, by name.
+            routes: The branch by the condition's name; only these are seen.
+        """
+        rows = self.train.x
+        return [
+            *self.models(),
+            *imputers(rows, donors=DONORS, neighbours=IMPUTING_NEIGHBOURS, seed=self.seed),
+            columns.drop_outliers(rows.mean(axis=0), rows.std(axis=0)),
+            columns.clip(rows.min(axis=0), rows.max(axis=0)),
+            *units,
+            self.router(conditions, routes),
+        ]
 
     def models(self) -> Iterator[Artifact]:
         """All models, and the encoder that some read through; the first one is where searches start."""
@@ -106,11 +128,7 @@ class TableModels:
     def router(self, conditions: Mapping[str, Condition], routes: Mapping[str, int]) -> Artifact:
         """A router that tells groups of conditions apart; `routes` gives the branch by the condition's name."""
         self.progress("train router")
-        rows, branches = drawn_routes(self.train.x, conditions, routes, self.seed)
-        return fit_and_export(
-            "router", "boosted", lightgbm(self.seed, 20, 15), rows, branches, self._untied, self.source, self.licence,
-            "router", "table",
-        )  # fmt: skip
+        return fit_router(self.train.x, conditions, routes, self._untied, self.source, self.licence, self.seed)
 
     def _network(self, rows: Split, *hidden: int) -> networks.Network:
         build = partial(networks.perceptron, rows.x.shape[1], *hidden, classes=int(rows.y.max()) + 1)
@@ -122,6 +140,35 @@ class TableModels:
         return fit_and_export(
             name, family, classifier, rows.x, rows.y, checked_on, self.source, self.licence, domain=domain
         )
+
+
+def fit_router(
+    rows: np.ndarray,
+    conditions: Mapping[str, Condition],
+    routes: Mapping[str, int],
+    checked_on: np.ndarray,
+    source: str,
+    licence: str,
+    seed: int,
+) -> Artifact:
+    """A router of table rows that tells groups of conditions apart.
+
+    Args:
+        rows: Clean training rows.
+        conditions: The conditions by name.
+        routes: The branch by the condition's name; only these are seen.
+        checked_on: Real rows on which the export must agree with what was trained.
+        source: Provenance.
+        licence: Its licence.
+        seed: Decides training.
+
+    Raises:
+        ExportError: The export answers differently.
+    """
+    drawn, branches = drawn_routes(rows, conditions, routes, seed)
+    return fit_and_export(
+        "router", "boosted", lightgbm(seed, 20, 15), drawn, branches, checked_on, source, licence, "router", "table"
+    )
 
 
 def _classifiers(seed: int) -> dict[str, tuple[str, Classifier]]:

@@ -144,26 +144,18 @@ def _held(rows: Split, order: np.ndarray) -> dict[str, Split]:
 
 def _artifacts(train: Split, validation: Split, seed: int, progress: Progress) -> list[Artifact]:
     """All operators in catalog order."""
-    from gnncompose.tasks.factory.table_models import TableModels
-
-    made = TableModels(train, validation, CODED, _SOURCE, _LICENCE, seed, progress)
-    return [*made.models(), *_transforms(train.x, seed), made.router(CORRUPTED, ROUTES)]
-
-
-def _transforms(rows: np.ndarray, seed: int) -> list[Artifact]:
     from gnncompose.tasks.factory import columns
-    from gnncompose.tasks.factory.imputers import imputers
+    from gnncompose.tasks.factory.table_models import TableModels
 
     width = len(COLUMNS)
     # Nobody is older than 96 years in these rows, but many are younger than 96 months.
     above = Parameter(default=96.0, low=0.0, high=200.0, values=(0.0, 24.0, 48.0, 96.0, 150.0))
-    return [
-        *imputers(rows, donors=1_000, neighbours=10, seed=seed),
-        columns.drop_outliers(rows.mean(axis=0), rows.std(axis=0)),
-        columns.clip(rows.min(axis=0), rows.max(axis=0)),
+    units = [
         columns.unit("years", width, [AGE], 12, above=above),
         columns.unit("one_based", width, range(1, width), 1, -1),
     ]
+    made = TableModels(train, validation, CODED, _SOURCE, _LICENCE, seed, progress)
+    return made.operators(units, CORRUPTED, ROUTES)
 
 
 TASK = Census()

@@ -192,24 +192,16 @@ def split_days(
 
 def _artifacts(train: Split, validation: Split, seed: int, progress: Progress) -> list[Artifact]:
     """All operators in catalog order."""
+    from gnncompose.tasks.factory import columns
     from gnncompose.tasks.factory.table_models import TableModels
 
-    made = TableModels(train, validation, CODED, _SOURCE, _LICENCE, seed, progress)
-    return [*made.models(), *_transforms(train.x, seed), made.router(CORRUPTED, ROUTES)]
-
-
-def _transforms(rows: np.ndarray, seed: int) -> list[Artifact]:
-    from gnncompose.tasks.factory import columns
-    from gnncompose.tasks.factory.imputers import imputers
-
     width = len(COLUMNS)
-    return [
-        *imputers(rows, donors=1_000, neighbours=10, seed=seed),
-        columns.drop_outliers(rows.mean(axis=0), rows.std(axis=0)),
-        columns.clip(rows.min(axis=0), rows.max(axis=0)),
+    units = [
         columns.unit("minutes", width, DELAYS, 60),
         columns.unit("fahrenheit", width, DEGREES, 5 / 9, -160 / 9),
     ]
+    made = TableModels(train, validation, CODED, _SOURCE, _LICENCE, seed, progress)
+    return made.operators(units, CORRUPTED, ROUTES)
 
 
 TASK = Flights()

@@ -181,6 +181,7 @@ def split_rows(x: np.ndarray, y: np.ndarray, seed: int) -> dict[str, Split]:
 def _artifacts(train: Split, validation: Split, seed: int, progress: Progress) -> Iterator[Artifact]:
     """All operators in catalog order; the first model is where searches start."""
     from gnncompose.tasks.factory import forests, networks, quantize, sklearn_models
+    from gnncompose.tasks.factory.table_models import fit_router
 
     # Whole numbers tie, and where neighbours tie, which one is taken is not defined.
     untied = jitter(np.full(len(COLUMNS), 0.2))(validation.x, np.random.default_rng(seed))
@@ -207,7 +208,7 @@ def _artifacts(train: Split, validation: Split, seed: int, progress: Progress) -
         yield forests.fit_and_export_forest(name, forest, train.x, train.y, untied, _SOURCE, _LICENCE)
     yield from _transforms(train.x, seed)
     progress("train router")
-    yield _router(train.x, untied, seed)
+    yield fit_router(train.x, CONDITIONS, ROUTES, untied, _SOURCE, _LICENCE, seed)
 
 
 def _transforms(rows: np.ndarray, seed: int) -> list[Artifact]:
@@ -223,17 +224,6 @@ def _transforms(rows: np.ndarray, seed: int) -> list[Artifact]:
         columns.unit("four_bit", width, range(width), 17),
         columns.exchange(EXCHANGED),
     ]
-
-
-def _router(rows: np.ndarray, checked_on: np.ndarray, seed: int) -> Artifact:
-    from gnncompose.tasks.factory.classification import drawn_routes
-    from gnncompose.tasks.factory.estimators import lightgbm
-    from gnncompose.tasks.factory.sklearn_models import fit_and_export
-
-    drawn, routes = drawn_routes(rows, CONDITIONS, ROUTES, seed)
-    return fit_and_export(
-        "router", "boosted", lightgbm(seed, 20, 15), drawn, routes, checked_on, _SOURCE, _LICENCE, "router", "table"
-    )
 
 
 def _classifiers(seed: int) -> dict[str, tuple[str, Classifier, int]]:
