@@ -99,6 +99,7 @@ class FakeEvaluator:
 
     def __init__(self, gains: dict[str, float], failing: str | None = None, seed: int = 0) -> None:
         self.world = World()
+        self.task = None  # only the space is asked for, which every test makes itself
         self.gains = gains
         self.failing = failing
         self.seed = seed
