@@ -46,8 +46,7 @@ def show_latency(figures: dict[str, Any]) -> None:
             row = figures[split] if key is None else figures[split][key]
             shown = (f"{row[c]:.1%}" if c != "kendall" else f"{row[c]:.3f}" for c in COLUMNS)
             print(f"| {split} | {way} | {' | '.join(shown)} | {row['count']:,} |")
-    for name, row in [("measured twice", figures["noise_floor"])]:
-        print(f"\n{name}: {json.dumps(row)}")
+    print(f"\nmeasured twice: {json.dumps(figures['noise_floor'])}")
     for resource, rows in figures.get("calibration", {}).items():
         for when, row in rows.items():
             print(f"calibration on {resource}, {when} 10 measurements: within 10 % {row['within_10']:.1%}")
