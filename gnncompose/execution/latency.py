@@ -7,8 +7,9 @@ core alike, such as its clock; times are therefore those of the machine at its b
 this correction, together with the reference's median time during the measurement.
 
 The correction is exact for the reference only: a busy neighbour may slow it by a tenth and a composition by half.
-So a round in which the reference was slow, or in which other processes had the core, is run again after a pause,
-until there are as many steady rounds as wanted or three times as many were run; then the steadiest ones count.
+So a round in which the reference was slow, or in which other processes had the core, is run again after a pause (a
+second of pauses in all), until there are as many steady rounds as wanted or three times as many were run; then the
+steadiest ones count.
 Which rounds count never depends on how long the requests took.
 
 What times is free of the file system, so that it also runs in a process that may open no file: whoever calls it
@@ -38,6 +39,7 @@ RUNS_PER_REFERENCE = 4
 ATTEMPTS = 3
 MOST_SLOWDOWN = 1.25
 PAUSE_S = 0.005
+MOST_PAUSES = 200
 CLOCK_RUNS = 200
 ROW_SEED = 20260101
 HIGHEST_PERCENT = 99
@@ -209,9 +211,11 @@ def time_rounds(
         best_s = (time.perf_counter() - started) / slowdowns[0]
         wanted = -(-samples_needed(HIGHEST_PERCENT) // len(requests))
         count = max(effort.repeats, min(wanted, int(effort.seconds / best_s)))
+        pauses = 0
         while sum(slowdown <= MOST_SLOWDOWN for slowdown in slowdowns) < count and len(found) < ATTEMPTS * count:
-            if slowdowns[-1] > MOST_SLOWDOWN:
+            if slowdowns[-1] > MOST_SLOWDOWN and pauses < MOST_PAUSES:
                 time.sleep(PAUSE_S)
+                pauses += 1
             found.append(_time_round(run, requests, clock, wait))
             slowdowns.append(found[-1].slowdown(baseline_ns))
     steadiest = np.sort(np.argsort(slowdowns, kind="stable")[:count])

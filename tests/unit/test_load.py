@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnncompose.errors import EvaluationError
+from gnncompose.execution import latency
 from gnncompose.execution.latency import Effort, Rounds, sample_rows, time_rounds
 from gnncompose.execution.load import (
     Load,
@@ -177,6 +178,14 @@ def test_rounds__one_in_which_the_core_was_taken_is_run_again() -> None:
     assert rounds.wall_ns.max() < 0.15e9 * BASELINE_NS / rounds.reference_ns.min()
 
 
+def test_rounds__a_machine_that_is_never_steady_is_waited_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(latency.time, "sleep", pauses.append)
+    rounds = time_rounds(lambda request: request, [0], Effort(repeats=400, seconds=0.0), 1, BASELINE_NS / 1e6)
+    assert rounds.wall_ns.shape == (400, 1)
+    assert sum(pauses) == pytest.approx(1.0)
+
+
 def some_rounds(wall: np.ndarray, cpu: np.ndarray | None = None, reference: np.ndarray | None = None) -> Rounds:
     return Rounds(wall, wall if cpu is None else cpu, np.full((4, 3), 9.0) if reference is None else reference)
 
@@ -204,6 +213,7 @@ def test_rounds__cpu_time_is_the_mean_of_lower_quartiles() -> None:
 NO_FILES = """
 import sys
 import numpy as np
+from gnncompose.execution import latency
 from gnncompose.execution.latency import Effort
 from gnncompose.execution.load import parse_load
 from gnncompose.execution.reference import reference
