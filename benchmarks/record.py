@@ -2,6 +2,7 @@
 
     python benchmarks/record.py table=digits
     python benchmarks/record.py table=digits stage=times fresh=true
+    python benchmarks/record.py table=series_osu_leaf recipe=benchmarks/tables/series.yaml
 
 A recipe lies beside each table in benchmarks/tables/, or where `recipe=FILE folder=DIR` say. The stages space, rows,
 times, memory and manifest run in that order, or the one that is named; each goes on where it was stopped.
@@ -54,7 +55,7 @@ def main() -> None:
     try:
         recipe = load_recipe(Path(arguments.get("recipe") or tables_directory() / f"{name}.yaml"))
         folder = Path(arguments.get("folder") or tables_directory() / name)
-        recording = Recording.of(name, recipe, open_task(recipe.task), folder, load_prices())
+        recording = Recording.of(name, recipe, open_task(recipe.task or name), folder, load_prices())
         recording.record(arguments.get("stage", "all"), arguments.get("fresh", "false").lower() == "true")
     except GnncomposeError as problem:
         print(f"error: {problem}", file=sys.stderr)

@@ -40,7 +40,8 @@ class Recipe(_Entry):
     """A table's recipe, one YAML file.
 
     Attributes:
-        task: Name of a shipped task, or the folder of a bundle.
+        task: Name of a shipped task, or the folder of a bundle; None where it is called as the table is, as in a recipe
+            for a family of tasks.
         limits: Limits of the space.
         operators: Names of those that are recorded, with the grids of their parameters; order is the catalog's.
         fit: Compositions that are really measured to fit the formula of latency and CPU time.
@@ -51,7 +52,7 @@ class Recipe(_Entry):
     """
 
     format: Literal[1]
-    task: str
+    task: str | None = None
     limits: Bounds
     operators: dict[str, dict[str, Grid]] = Field(min_length=1)
     fit: int = Field(ge=1)
