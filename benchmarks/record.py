@@ -17,6 +17,9 @@ import os
 import sys
 from pathlib import Path
 
+from recorded import landscape, overview
+from sheets import markdown
+
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.recording.files import MANIFEST, tables_directory
@@ -25,24 +28,6 @@ from gnncompose.evaluation.recording.stages import Recording
 from gnncompose.tasks.shipped import open_task
 
 KNOWN = {"table", "stage", "fresh", "recipe", "folder"}
-
-
-def summary(manifest: dict) -> str:
-    """The rows of a table's part of the table of tables."""
-    lines = [
-        f"{manifest['compositions']:,} compositions of {manifest['chains']:,} chains; {manifest['bytes'] / 1e6:.1f} MB",
-        f"check: {json.dumps(manifest['check'])}",
-        "",
-        "| condition | optimum | its score | best score | start | best single | within 1 % | median | p95 |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, found in manifest["conditions"].items():
-        best, spread = found["optimum"], found["spread"]
-        values = (best["reward"], best["score"], found["best_score"], found["start"], found["best_single"])
-        shown = " | ".join(f"{value:.3f}" for value in values)
-        near = f"{found['share_within_1_percent']:.2%}"
-        lines.append(f"| {name} | {shown} | {near} | {spread['p50']:.3f} | {spread['p95']:.3f} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -61,7 +46,8 @@ def main() -> None:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
     if (folder / MANIFEST).exists():
-        print(summary(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        print(markdown([overview([manifest]), landscape(manifest)]))
 
 
 if __name__ == "__main__":
