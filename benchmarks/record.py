@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from recorded import landscape, overview
+from overview import landscape, overview
 from sheets import markdown
 
 from gnncompose.errors import GnncomposeError

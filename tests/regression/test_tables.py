@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from overview import text_of_all
 from recorded import recorded
 
 from gnncompose.evaluation.cost import load_prices
@@ -58,3 +59,8 @@ def test_table__optimum_is_the_best_of_all_rows(folder: Path, manifest: dict) ->
     optimum = manifest["conditions"][condition]["optimum"]
     assert rewards.max() == pytest.approx(optimum["reward"], rel=1e-9)
     assert evaluator.table.space.composition(int(rewards.argmax())).id == optimum["id"]
+
+
+def test_tables__are_told_as_they_are() -> None:
+    told = (tables_directory() / "README.md").read_text(encoding="utf-8")
+    assert told == text_of_all(), "run python benchmarks/overview.py"

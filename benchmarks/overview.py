@@ -1,6 +1,6 @@
 """Say what the recorded tables are: size, error, optimum and spread of each, from their manifests.
 
-python benchmarks/recorded.py     # writes benchmarks/tables/README.md
+python benchmarks/overview.py     # writes benchmarks/tables/README.md
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gnncompose.tracking.files import write_atomically
 
 TITLE = """# Recorded tables
 
-Made by `python benchmarks/recorded.py` from the manifests; [docs/tables.md](../../docs/tables.md) says what a table is.
+Made by `python benchmarks/overview.py` from the manifests; [docs/tables.md](../../docs/tables.md) says what a table is.
 """
 OVERVIEW = (
     *("table", "conditions", "compositions", "chains", "legal edits walked", "MB", "scores compared / differing"),
@@ -72,10 +72,15 @@ def landscape(manifest: dict[str, Any]) -> Sheet:
     return Sheet(manifest["name"], LANDSCAPE, tuple(rows), note)
 
 
-def main() -> None:
+def text_of_all() -> str:
+    """The file: all tables of the repository."""
     paths = sorted(tables_directory().glob(f"*/{MANIFEST}"))
     manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    text = f"{TITLE}\n{markdown([overview(manifests), *map(landscape, manifests)])}"
+    return f"{TITLE}\n{markdown([overview(manifests), *map(landscape, manifests)])}"
+
+
+def main() -> None:
+    text = text_of_all()
     write_atomically(tables_directory() / "README.md", text.encode())
     print(text)
 
