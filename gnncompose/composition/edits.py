@@ -153,15 +153,20 @@ def apply(composition: Composition, edit: Edit, catalog: Catalog, limits: Limits
     """
     if isinstance(edit, Stop):
         return composition
+    result = rewritten(composition, edit, catalog)
+    if not limits.allow(result):
+        raise CompositionError(f"{edit}: the result is over the limits ({limits})")
+    return result
+
+
+def rewritten(composition: Composition, edit: Edit, catalog: Catalog) -> Composition:
+    """What an edit other than `Stop` makes, be it within limits or not; raises as `apply` does."""
     root = _rewrite(composition.root, edit.place, _change(edit, catalog))
     if not isinstance(root, Node) or root.type != composition.root.type:
         raise CompositionError(f"{edit}: the composition would no longer give {composition.root.type}")
     if root.id == composition.root.id:
         raise CompositionError(f"{edit}: changes nothing")
-    result = Composition(root, catalog.sha256)
-    if not limits.allow(result):
-        raise CompositionError(f"{edit}: the result is over the limits ({limits})")
-    return result
+    return Composition(root, catalog.sha256)
 
 
 Change = Callable[[Expression], Expression | None]

@@ -20,7 +20,7 @@ from gnncompose.composition.edits import (
     SetParameter,
     Stop,
     SwapModel,
-    apply,
+    rewritten,
 )
 from gnncompose.composition.tree import Composition, Expression, Node
 from gnncompose.errors import CompositionError
@@ -36,9 +36,11 @@ def successors(composition: Composition, catalog: Catalog, limits: Limits) -> li
     found: list[tuple[Edit, Composition]] = []
     for edit in candidate_edits(composition, catalog):
         try:
-            found.append((edit, apply(composition, edit, catalog, limits)))
+            result = rewritten(composition, edit, catalog)
         except CompositionError:
             continue
+        if limits.allow(result):
+            found.append((edit, result))
     return found
 
 

@@ -12,10 +12,8 @@ from gnncompose.errors import TableError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Evaluation
 from gnncompose.evaluation.recording.files import ID_DIGITS, MANIFEST, tables_directory
-from gnncompose.evaluation.recording.table import Figures, Table, read_task
+from gnncompose.evaluation.recording.table import Figures, open_table
 from gnncompose.tasks.task import Task, World
-
-Row = tuple[float, float, float, float, float, float, float, int, int]
 
 
 class TableEvaluator:
@@ -47,7 +45,7 @@ class TableEvaluator:
             TableError: There is no such table, it was recorded of another task, or not in that world.
             EvaluationError: The resource is unknown.
         """
-        self.table = Table(table_folder(task.name, path))
+        self.table = open_table(table_folder(task.name, path))
         self.task = self.table.part_of(task)
         self.world = world
         for what in ("resource", "load"):
@@ -59,8 +57,6 @@ class TableEvaluator:
             raise TableError(f"condition={world.condition}: table {self.table.folder.name} has none such, but {known}")
         self._prices = prices
         prices.resource(world.resource)
-        self._figures: dict[str, Figures] = {}
-        self._rows: dict[str, list[Row]] = {}
 
     @property
     def real(self) -> TableEvaluator:
@@ -81,10 +77,7 @@ class TableEvaluator:
 
     def figures(self, split: str = "validation") -> Figures:
         """The figures of all rows as arrays."""
-        found = self._figures.get(split)
-        if found is None:
-            found = self._figures[split] = self.table.figures(self.world.condition, split)
-        return found
+        return self.table.figures(self.world.condition, split)
 
     def cost_usd_per_million(self, split: str = "validation") -> np.ndarray:
         """float64[rows]: price of a million rows of data."""
@@ -102,44 +95,27 @@ class TableEvaluator:
         return float(self.rewards(reward).max())
 
     def _evaluation(self, composition_id: str, row: int, split: str) -> Evaluation:
-        rows = self._rows.get(split)
-        if rows is None:
-            rows = self._rows[split] = self._told(split)
-        metric, score, mean_ms, p50_ms, per_s, cpu_ms, usd, memory, artifacts = rows[row]
+        figures = self.figures(split)
+        latency_ms, cpu_ms = figures.latency_ms_mean.item(row), figures.cpu_ms.item(row)
+        memory_bytes, resource = figures.peak_memory_bytes.item(row), self.world.resource
         return Evaluation(
             composition_id=composition_id,
             world=self.world,
             split=split,
-            metric=metric,
-            score=score,
-            latency_ms_mean=mean_ms,
-            latency_ms_p50=p50_ms,
+            metric=figures.metric.item(row),
+            score=figures.score.item(row),
+            latency_ms_mean=latency_ms,
+            latency_ms_p50=figures.latency_ms_p50.item(row),
             latency_ms_p90=None,
             latency_ms_p95=None,
             latency_ms_p99=None,
-            throughput_per_s=per_s,
+            throughput_per_s=1000.0 / latency_ms,
             cpu_ms=cpu_ms,
-            cost_usd_per_million=usd,
-            peak_memory_bytes=memory,
-            artifact_bytes=artifacts,
+            cost_usd_per_million=self._prices.usd_per_million(resource, cpu_ms, memory_bytes, latency_ms),
+            peak_memory_bytes=memory_bytes,
+            artifact_bytes=figures.artifact_bytes.item(row),
             evaluator=self.name,
         )
-
-    def _told(self, split: str) -> list[Row]:
-        """The figures of every row as plain numbers, which are quicker to hand out than those of arrays."""
-        figures = self.figures(split)
-        columns = (
-            figures.metric,
-            figures.score,
-            figures.latency_ms_mean,
-            figures.latency_ms_p50,
-            1000.0 / figures.latency_ms_mean,
-            figures.cpu_ms,
-            self.cost_usd_per_million(split),
-            figures.peak_memory_bytes,
-            figures.artifact_bytes,
-        )
-        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def table_folder(name: str, path: str | None = None) -> Path:
@@ -167,4 +143,4 @@ def recorded_task(name: str, path: str | None = None) -> Task:
     Raises:
         TableError: There is no such table.
     """
-    return read_task(table_folder(name, path))
+    return open_table(table_folder(name, path)).task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from gnncompose.evaluation.recording.files import (
 from gnncompose.evaluation.recording.formula import Structure, weighted_median, weights_from_json
 from gnncompose.evaluation.recording.times import read_times
 from gnncompose.tasks.task import Task
+
+KEPT_TABLES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,21 @@ def read_task(folder: Path) -> Task:
     )
 
 
+def open_table(folder: Path) -> Table:
+    """A table; the latest ones are kept in memory, with the edits that searches listed in their spaces.
+
+    Raises:
+        TableError: There is no table in the folder, or it is damaged.
+    """
+    manifest = folder / MANIFEST
+    return _opened(folder.absolute(), manifest.stat().st_mtime_ns if manifest.exists() else 0)
+
+
+@lru_cache(maxsize=KEPT_TABLES)
+def _opened(folder: Path, written_ns: int) -> Table:
+    return Table(folder)
+
+
 class Table:
     """A table that was recorded.
 
@@ -113,6 +130,7 @@ class Table:
         self.task = read_task(folder)
         self.space, self.ids = read_space(folder, self.task.catalog, self.task.input.type)
         self._rows = {key: row for row, key in enumerate(self.ids.tolist())}
+        self._figures: dict[tuple[str, str], Figures] = {}
 
     def __len__(self) -> int:
         return len(self.space)
@@ -143,6 +161,8 @@ class Table:
         Raises:
             TableError: The task is another one.
         """
+        if task is self.task:
+            return task
         strange = [o.name for o in self.task.catalog.operators if o.name not in task.catalog.by_name]
         if task.name != self.task.name or strange:
             names = ", ".join(self.task.catalog.by_name)
@@ -164,6 +184,12 @@ class Table:
         Raises:
             TableError: The table has no such condition or split, or a file is damaged.
         """
+        found = self._figures.get((condition, split))
+        if found is None:
+            found = self._figures[condition, split] = self._composed(condition, split)
+        return found
+
+    def _composed(self, condition: str, split: str) -> Figures:
         known = self.manifest["conditions"].get(condition)
         if known is None or split not in known["timed"]:
             raise TableError(
