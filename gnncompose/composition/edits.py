@@ -151,16 +151,16 @@ def apply(composition: Composition, edit: Edit, catalog: Catalog, limits: Limits
         CompositionError: The edit is not legal here; the message says why.
         CatalogError: The edit names an operator that the catalog lacks.
     """
-    if isinstance(edit, Stop):
-        return composition
     result = rewritten(composition, edit, catalog)
-    if not limits.allow(result):
+    if not isinstance(edit, Stop) and not limits.allow(result):
         raise CompositionError(f"{edit}: the result is over the limits ({limits})")
     return result
 
 
 def rewritten(composition: Composition, edit: Edit, catalog: Catalog) -> Composition:
-    """What an edit other than `Stop` makes, be it within limits or not; raises as `apply` does."""
+    """What an edit makes, be it within limits or not; raises as `apply` does."""
+    if isinstance(edit, Stop):
+        return composition
     root = _rewrite(composition.root, edit.place, _change(edit, catalog))
     if not isinstance(root, Node) or root.type != composition.root.type:
         raise CompositionError(f"{edit}: the composition would no longer give {composition.root.type}")
