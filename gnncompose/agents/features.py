@@ -16,6 +16,7 @@ from jaxtyping import Float
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.tree import Composition, Expression, Input, Node
 
+REMEMBERED = 4096
 LONG = 4.0  # a way, or a combiner, of this size counts as 1
 
 
@@ -82,11 +83,21 @@ class CompositionFeatures:
         columns += [("setting", "branches"), ("setting", "length")]
         self._column = {column: number for number, column in enumerate(columns)}
         self.groups = tuple(column[0] for column in columns)
+        self._known: dict[str, Float[np.ndarray, " column"]] = {}
 
     def __call__(self, compositions: Iterable[Composition]) -> Float[np.ndarray, "composition column"]:
         """The vectors of compositions."""
-        rows = [self._row(composition) for composition in compositions]
+        rows = [self._remembered(composition) for composition in compositions]
         return np.array(rows).reshape(-1, len(self._column))
+
+    def _remembered(self, composition: Composition) -> Float[np.ndarray, " column"]:
+        """The vector of a composition; candidates of one decision are candidates of the next."""
+        known = self._known.get(composition.id)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            known = self._known[composition.id] = self._row(composition)
+        return known
 
     def _row(self, composition: Composition) -> Float[np.ndarray, " column"]:
         row = np.zeros(len(self._column))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import combinations
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.catalog.operator import Operator
+from gnncompose.catalog.operator import Operator, PortType
 from gnncompose.composition.edits import (
     AddModel,
     AddTransform,
@@ -24,6 +25,8 @@ from gnncompose.composition.edits import (
 )
 from gnncompose.composition.tree import Composition, Expression, Node
 from gnncompose.errors import CompositionError
+
+CASES = 1024  # pairs of types between which what fits is remembered
 
 
 def legal_edits(composition: Composition, catalog: Catalog, limits: Limits) -> list[Edit]:
@@ -57,28 +60,43 @@ def candidate_edits(composition: Composition, catalog: Catalog) -> Iterator[Edit
     """Edits that may be legal; the legal ones are those that `apply` takes."""
     at = dict(composition.occurrences())
     for place, source in places(composition):
-        consumer = at[place.path[:-1]] if place.output is None and place.path else None
+        reader = at[place.path[:-1]] if place.output is None and place.path else None
+        fitting = _in_series(catalog, source.type, _taken(reader, place), place.output is not None)
         for operator in catalog.transforms:
-            if _fits_in_series(operator, source, place, consumer):
+            if operator.name in fitting:
                 yield AddTransform(operator.name, place)
         for operator in catalog.models:
-            if _fits_parallel(operator, source) or _fits_in_series(operator, source, place, consumer):
+            if operator.name in fitting or _fits_parallel(operator, source):
                 yield AddModel(operator.name, place)
         if isinstance(source, Node):
             yield from _node_edits(place, source, catalog)
 
 
-def _fits_in_series(operator: Operator, source: Expression, place: Place, consumer: Expression | None) -> bool:
-    """Whether the types may allow it; spares `apply` the many operators that cannot stand there."""
-    sizes: dict[str, int | str] = {}
-    if not operator.inputs[0].type.accepts(source.type, sizes):
-        return False
-    given = operator.outputs[0].type.bound(sizes)
-    if given == source.type or place.output is not None:
-        return True
-    if not isinstance(consumer, Node) or place.path[-1] >= len(consumer.operator.inputs):
-        return False
-    return consumer.operator.inputs[place.path[-1]].type.accepts(given, {})
+def _taken(reader: Expression | None, place: Place) -> PortType | None:
+    """What a place's reader declares to take there; None where it takes what it is given now."""
+    if not isinstance(reader, Node) or place.path[-1] >= len(reader.operator.inputs):
+        return None
+    return reader.operator.inputs[place.path[-1]].type
+
+
+@lru_cache(maxsize=CASES)
+def _in_series(catalog: Catalog, source: PortType, taken: PortType | None, anywhere: bool) -> frozenset[str]:
+    """Transforms and models that the types may allow after a source; spares `apply` the many that cannot stand there.
+
+    Args:
+        catalog: Whose operators.
+        source: What there is.
+        taken: What the reader takes, beside the type of the source itself.
+        anywhere: Whether readers are left to `apply`.
+    """
+    found: set[str] = set()
+    for operator in (*catalog.transforms, *catalog.models):
+        sizes: dict[str, int | str] = {}
+        if operator.inputs[0].type.accepts(source, sizes):
+            given = operator.outputs[0].type.bound(sizes)
+            if anywhere or given == source or (taken is not None and taken.accepts(given, {})):
+                found.add(operator.name)
+    return frozenset(found)
 
 
 def _fits_parallel(operator: Operator, source: Expression) -> bool:

@@ -35,12 +35,12 @@ from gnncompose.agents.features import CompositionFeatures, ways
 from gnncompose.agents.frugal import Frugal, from_scores
 from gnncompose.agents.gp_ts import GROUPS, AnovaProcess
 from gnncompose.agents.ipa import LEAST_ERROR, Plan, Program
-from gnncompose.agents.peers.choices import Choices
+from gnncompose.agents.peers.choices import Choices, ask_and_tell
 from gnncompose.agents.peers.inverted import AskingEvaluator, inverted
 from gnncompose.composition.edits import Limits
 from gnncompose.composition.tree import Composition, Input, describe, make_node
 from gnncompose.errors import CompositionError, EvaluationError, GnncomposeError
-from gnncompose.evaluation.evaluation import AnsweredRows, Budget
+from gnncompose.evaluation.evaluation import AnsweredRows, Budget, Trial
 from gnncompose.launch import explain, resource_directory
 
 SPACE = large_space(models=4, transforms=3)
@@ -60,7 +60,8 @@ def chain(space, *names):
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_choices__and_compositions_say_the_same(seed):
-    picks = CHOICES.random(np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    picks = {name: int(generator.integers(len(options))) for name, options in CHOICES.options.items()}
     try:
         composition = CHOICES.compose(picks.__getitem__)
     except CompositionError:
@@ -78,6 +79,32 @@ def test_choices__of_any_composition_are_true_or_none(seed):
     composition = SPACE.random(np.random.default_rng(seed), 12)
     picks = CHOICES.picks(composition)
     assert picks is None or CHOICES.compose(picks.__getitem__) == composition
+
+
+class FakeStubborn:
+    """Asks for the same again and again, but where it is suggested something else."""
+
+    def __init__(self):
+        self.first, self.next = None, None
+
+    def suggest(self, picks):
+        self.first, self.next = self.first or picks, picks
+
+    def ask(self):
+        picks, self.next = self.next or self.first, None
+        return picks, picks.__getitem__
+
+    def tell(self, asked, reward):
+        pass
+
+
+def test_ask_and_tell__goes_on_where_an_optimiser_is_stuck():
+    proposals = ask_and_tell(CHOICES, FakeStubborn(), np.random.default_rng(0))
+    composition, seen = next(proposals), set()
+    while len(seen) < 30:
+        seen.add(composition.id)
+        composition = proposals.send(Trial(len(seen), composition, None, 0.0, 0.0))
+    assert SPACE.start.id in seen
 
 
 def test_choices__say_a_cascade():

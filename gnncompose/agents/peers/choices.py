@@ -21,8 +21,9 @@ from gnncompose.errors import CompositionError
 from gnncompose.evaluation.evaluation import FAILED_REWARD
 
 NONE = "none"
-PATIENCE = 5  # draws in vain after which the optimiser is handed a random one
-LONGEST_VAIN = 400  # draws in vain after which the search ends
+PATIENCE = 4  # draws in vain after which the optimiser is handed a composition that was not tried
+LONGEST_VAIN = 100  # draws in vain after which the search ends
+WALKS = 20  # walks among whose ends such a composition is sought
 Pick = Callable[[str], int]
 Asked = TypeVar("Asked")
 
@@ -110,10 +111,6 @@ class Choices:
         except (KeyError, ValueError, CompositionError):
             return None
 
-    def random(self, generator: np.random.Generator) -> dict[str, int]:
-        """An option for every choice, drawn uniformly."""
-        return {name: int(generator.integers(len(options))) for name, options in self.options.items()}
-
     def _combiner(self, pick: Pick) -> tuple[Operator | None, int]:
         """The combiner, or None, and the number of branches."""
         name = self.options["combiner"][pick("combiner")]
@@ -192,16 +189,18 @@ def ask_and_tell(choices: Choices, asker: Asker[Asked], generator: np.random.Gen
     """Yield what an optimiser asks for, the start first.
 
     Choices that describe no composition are told as failures and not charged. An optimiser that keeps asking for what
-    is illegal or known gets a random suggestion now and then, and the search ends where nothing helps.
+    is illegal or known is handed, now and then, an untried composition a few edits from its last legal one, and the
+    search ends where nothing helps.
     """
-    start = choices.picks(choices.space.start)
+    latest = choices.space.start
+    start = choices.picks(latest)
     if start is not None:
         asker.suggest(start)
     tried: set[str] = set()
     vain = 0
     while vain < LONGEST_VAIN:
-        if vain % PATIENCE == PATIENCE - 1:
-            asker.suggest(choices.random(generator))
+        if vain % PATIENCE == PATIENCE - 1 and (other := _untried(choices, latest, tried, generator)) is not None:
+            asker.suggest(other)
         asked, pick = asker.ask()
         vain += 1
         try:
@@ -209,7 +208,19 @@ def ask_and_tell(choices: Choices, asker: Asker[Asked], generator: np.random.Gen
         except CompositionError:
             asker.tell(asked, FAILED_REWARD)
             continue
+        latest = composition
         asker.tell(asked, (yield composition).reward)
         if composition.id not in tried:
             tried.add(composition.id)
             vain = 0
+
+
+def _untried(
+    choices: Choices, near: Composition, tried: set[str], generator: np.random.Generator
+) -> dict[str, int] | None:
+    """Choices for where a walk from a composition leads that was not tried; longer walks where short ones do not."""
+    for walk in range(WALKS):
+        composition = choices.space.walk(near, 1 + walk // 4, generator)
+        if composition.id not in tried and (picks := choices.picks(composition)) is not None:
+            return picks
+    return None
