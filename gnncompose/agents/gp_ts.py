@@ -35,9 +35,9 @@ class GPThompson:
 
     def __init__(
         self,
-        initial: int = 6,
+        initial: int = 2,
         pool: int = 400,
-        incumbents: int = 5,
+        incumbents: int = 20,
         fit_rows: int = 300,
         rows: int = 1000,
     ) -> None:
