@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,10 +18,24 @@ from gnncompose.composition.tree import Composition
 from gnncompose.errors import CompositionError
 
 REMEMBERED = 512
+Remembered = TypeVar("Remembered")
 
 
-def _no_successors() -> dict[str, list[tuple[Edit, Composition]]]:
+def _nothing() -> dict[str, Any]:
     return {}
+
+
+def _remembered(
+    known: dict[str, list[Remembered]], composition: Composition, make: Callable[[], list[Remembered]]
+) -> list[Remembered]:
+    """What is known of a composition, made where it is not; the latest ones are kept."""
+    found = known.pop(composition.id, None)
+    if found is None:
+        found = make()
+        if len(known) >= REMEMBERED:
+            del known[next(iter(known))]
+    known[composition.id] = found
+    return found
 
 
 @dataclass(eq=False)
@@ -39,7 +55,8 @@ class Space:
     input_type: PortType
     output_type: PortType
     initial: Composition | None = None
-    _successors: dict[str, list[tuple[Edit, Composition]]] = field(default_factory=_no_successors, repr=False)
+    _successors: dict[str, list[tuple[Edit, Composition]]] = field(default_factory=_nothing, repr=False)
+    _listed: dict[str, list[Edit]] = field(default_factory=_nothing, repr=False)
 
     @cached_property
     def start(self) -> Composition:
@@ -75,13 +92,7 @@ class Space:
 
     def successors(self, composition: Composition) -> list[tuple[Edit, Composition]]:
         """Every legal edit but `Stop`, with the composition it leads to; the latest ones are remembered."""
-        known = self._successors.pop(composition.id, None)
-        if known is None:
-            known = successors(composition, self.catalog, self.limits)
-            if len(self._successors) >= REMEMBERED:
-                del self._successors[next(iter(self._successors))]
-        self._successors[composition.id] = known
-        return known
+        return _remembered(self._successors, composition, lambda: successors(composition, self.catalog, self.limits))
 
     def apply(self, composition: Composition, edit: Edit) -> Composition:
         """Apply an edit; raises `CompositionError` where it is not legal."""
@@ -93,7 +104,7 @@ class Space:
         Edits are drawn until one is legal, which is much cheaper than to list all that are.
         """
         for _ in range(edits):
-            listed = list(candidate_edits(composition, self.catalog))
+            listed = list(self._candidates(composition))
             while listed:
                 number = int(generator.integers(len(listed)))
                 try:
@@ -103,6 +114,10 @@ class Space:
                     listed[number] = listed[-1]
                     listed.pop()
         return composition
+
+    def _candidates(self, composition: Composition) -> list[Edit]:
+        """Edits that may be legal; the latest ones are remembered."""
+        return _remembered(self._listed, composition, lambda: list(candidate_edits(composition, self.catalog)))
 
     def random(self, generator: np.random.Generator, steps: int = 8) -> Composition:
         """A random composition: a random walk of up to `steps` edits from the start."""
