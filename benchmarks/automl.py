@@ -152,12 +152,16 @@ def searched(place: Place, task: Task, settings: Sequence[str], root: Path) -> d
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "search.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_hear_interrupts)
         try:
             process.wait(place.seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
+        try:
             process.wait(MOST_EXTRA_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     if process.returncode:
         raise BenchmarkError(f"the search of {place.task}/{place.condition} failed; see {folder / 'search.log'}")
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -170,6 +174,11 @@ def searched(place: Place, task: Task, settings: Sequence[str], root: Path) -> d
         "wall_s": round(time.perf_counter() - started, 1),
         "what": f"{run['evaluations']} evaluated; {len(drawn['nodes'])} operators",
     }
+
+
+def _hear_interrupts() -> None:
+    """What a shell runs in the background ignores interrupts, and so would what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _merged(path: Path) -> Callable[[np.ndarray], object]:

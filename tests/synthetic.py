@@ -8,7 +8,7 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import Operator, PortType
 from gnncompose.composition.edits import Limits
 from gnncompose.composition.space import Space
-from gnncompose.composition.tree import Composition, Expression, Input
+from gnncompose.composition.tree import Composition, Expression, Input, make_node
 from gnncompose.errors import EvaluationError
 from gnncompose.evaluation.evaluation import Evaluation
 from gnncompose.tasks.task import World
@@ -90,6 +90,14 @@ def large_space(models: int = 10, transforms: int = 6, seed: int = 0) -> Space:
     steps = [transform(f"t{i}", float(draw.uniform(0.005, 0.05))) for i in range(transforms)]
     ends = [model(f"m{i}", float(draw.uniform(0.7, 0.98)), float(draw.uniform(0.01, 0.5))) for i in range(models)]
     return space_of([*steps, *ends, MEAN, WEIGHTED, VOTE, CASCADE], Limits())
+
+
+def chain(space: Space, *names: str) -> Expression:
+    """Operators one after the other, on the task's input."""
+    expression: Expression = Input(space.input_type)
+    for name in names:
+        expression = make_node(space.catalog.operator(name), [expression])
+    return expression
 
 
 class FakeEvaluator:

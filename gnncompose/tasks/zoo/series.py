@@ -61,7 +61,7 @@ class Series:
     folder: str
     description: str
     licence: str = "data as published by the UCR and UEA archives, in aeon 1.6.0 (BSD-3-Clause); artifacts MIT"
-    build_s: int = 60
+    build_s: int = 90
 
     def build(self, directory: Path, *, seed: int, progress: Progress) -> None:
         """Fetch, train, export, quantise, check and write the bundle into an empty folder."""
