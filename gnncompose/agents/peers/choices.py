@@ -44,7 +44,8 @@ class Choices:
         """
         self.space = space
         self.branches = space.limits.branches
-        self.transforms = min(transforms, space.limits.depth - 1)
+        room = space.limits.depth - 1
+        self.transforms = min(transforms, room if space.limits.transforms is None else min(room, space.limits.transforms))
         catalog = space.catalog
         models = tuple(composition.root.operator.name for composition in space.single_models())
         steps = (NONE, *(o.name for o in catalog.transforms if len(o.inputs) == 1))
