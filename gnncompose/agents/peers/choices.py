@@ -44,8 +44,8 @@ class Choices:
         """
         self.space = space
         self.branches = space.limits.branches
-        room = space.limits.depth - 1
-        self.transforms = min(transforms, room if space.limits.transforms is None else min(room, space.limits.transforms))
+        bounds = (transforms, space.limits.depth - 1, space.limits.transforms)
+        self.transforms = min(bound for bound in bounds if bound is not None)
         catalog = space.catalog
         models = tuple(composition.root.operator.name for composition in space.single_models())
         steps = (NONE, *(o.name for o in catalog.transforms if len(o.inputs) == 1))
