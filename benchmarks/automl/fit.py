@@ -38,7 +38,7 @@ def tpot(x: np.ndarray, y: np.ndarray, metric: str, seconds: float, seed: int) -
     from tpot import TPOTClassifier
 
     automl = TPOTClassifier(
-        scorers=[metric], scorers_weights=[1], max_time_mins=seconds / 60, max_eval_time_mins=seconds / 180, n_jobs=1,
+        scorers=[metric], scorers_weights=[1], max_time_mins=seconds / 60, max_eval_time_mins=seconds / 60, n_jobs=1,
         random_state=seed, verbose=0,
     )  # fmt: skip
     automl.fit(x, y)
