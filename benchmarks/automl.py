@@ -233,6 +233,7 @@ def sheet(rows: Sequence[Row]) -> Sheet:
         "task, condition",
         "tool",
         "trained on",
+        "seconds",
         "seeds",
         "validation",
         "test",
@@ -240,11 +241,11 @@ def sheet(rows: Sequence[Row]) -> Sheet:
         "wall s",
         "returns",
     )
-    groups = {tuple(row[name] for name in ("task", "condition", "tool", "trained_on")): [] for row in rows}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups[tuple(row[name] for name in ("task", "condition", "tool", "trained_on"))].append(row)
+        groups.setdefault(tuple(row[name] for name in IDENTITY if name != "seed"), []).append(row)
     lines = []
-    for (task, condition, tool, trained_on), own in groups.items():
+    for (task, condition, tool, trained_on, seconds), own in groups.items():
 
         def mean(name: str, own: list[Row] = own) -> float:
             return float(np.mean([float(row[name]) for row in own]))
@@ -252,7 +253,7 @@ def sheet(rows: Sequence[Row]) -> Sheet:
         validation = "(seen)" if own[0]["validation"] == "seen" else f"{mean('validation'):.3f}"
         latency = f"{np.median([float(row['latency_ms']) for row in own]):.3f}"
         lines.append(
-            (f"{task}, {condition}", tool, trained_on, str(len(own)), validation, f"{mean('test'):.3f}", latency,
+            (f"{task}, {condition}", tool, trained_on, seconds, str(len(own)), validation, f"{mean('test'):.3f}", latency,
              f"{mean('wall_s'):.0f}", own[0]["what"])
         )  # fmt: skip
     note = "Each task's own metric. One row: median of 48 rows in 7 rounds, as its user would call what it returns."

@@ -24,6 +24,6 @@ def test_write__is_read_back_and_told_as_means(tmp_path):
     table = write(rows, tmp_path)
     assert read(tmp_path / "automl.csv") == rows
     assert set(rows[0]) == set(COLUMNS)
-    assert "| letter, clean | flaml | clean | 2 | 0.500 | 0.800 | 2.000 | 31 | a forest |" in table
-    assert "| letter, clean | flaml | clean + validation | 1 | (seen) | 0.900 | 2.000 | 31 | a forest |" in table
+    assert "| letter, clean | flaml | clean | 30 | 2 | 0.500 | 0.800 | 2.000 | 31 | a forest |" in table
+    assert "| letter, clean | flaml | clean + validation | 30 | 1 | (seen) | 0.900 | 2.000 | 31 | a forest |" in table
     assert (tmp_path / "automl.md").read_text() == table
