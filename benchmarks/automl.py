@@ -52,6 +52,10 @@ COLUMNS = (
     *("latency_ms", "latency_ms_p5", "latency_ms_p95", "wall_s", "what", "date"),
 )
 IDENTITY = COLUMNS[:6]
+HEADER = (
+    *("task, condition", "tool", "trained on", "seconds", "seeds", "validation", "test", "one row, ms", "wall s"),
+    "returns",
+)
 Row = dict[str, str]
 MORE_ROWS = "clean + validation"
 MOST_EXTRA_S = 240
@@ -229,35 +233,18 @@ def write(rows: Sequence[Row], folder: Path) -> str:
 
 def sheet(rows: Sequence[Row]) -> Sheet:
     """A line for each task, condition and tool: means over seeds, medians of latency."""
-    header = (
-        "task, condition",
-        "tool",
-        "trained on",
-        "seconds",
-        "seeds",
-        "validation",
-        "test",
-        "one row, ms",
-        "wall s",
-        "returns",
-    )
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in IDENTITY if name != "seed"), []).append(row)
     lines = []
     for (task, condition, tool, trained_on, seconds), own in groups.items():
-
-        def mean(name: str, own: list[Row] = own) -> float:
-            return float(np.mean([float(row[name]) for row in own]))
-
-        validation = "(seen)" if own[0]["validation"] == "seen" else f"{mean('validation'):.3f}"
-        latency = f"{np.median([float(row['latency_ms']) for row in own]):.3f}"
-        lines.append(
-            (f"{task}, {condition}", tool, trained_on, seconds, str(len(own)), validation, f"{mean('test'):.3f}", latency,
-             f"{mean('wall_s'):.0f}", own[0]["what"])
-        )  # fmt: skip
+        score, latency_ms, wall_s = ([float(row[name]) for row in own] for name in ("test", "latency_ms", "wall_s"))
+        seen = own[0]["validation"] == "seen"
+        validation = "(seen)" if seen else f"{np.mean([float(row['validation']) for row in own]):.3f}"
+        line = (f"{task}, {condition}", tool, trained_on, seconds, str(len(own)), validation, f"{np.mean(score):.3f}")
+        lines.append((*line, f"{np.median(latency_ms):.3f}", f"{np.mean(wall_s):.0f}", own[0]["what"]))
     note = "Each task's own metric. One row: median of 48 rows in 7 rounds, as its user would call what it returns."
-    return Sheet("Outside AutoML", header, tuple(lines), note)
+    return Sheet("Outside AutoML", HEADER, tuple(lines), note)
 
 
 def main(arguments: list[str]) -> int:
