@@ -9,6 +9,7 @@ of neighbouring transforms, since what is done to the data first decides what ev
 from __future__ import annotations
 
 from collections import Counter
+from math import fsum
 
 from gnncompose.composition.tree import Composition, Node
 
@@ -29,7 +30,7 @@ class Novelty:
     def __call__(self, composition: Composition) -> float:
         """Mean over its traits of 1 / √(1 + count), 0 to 1; with a sum, large compositions would always be newer."""
         traits = self._of(composition)
-        return sum((1 + self._counts[trait]) ** -0.5 for trait in traits) / len(traits)
+        return fsum((1 + self._counts[trait]) ** -0.5 for trait in traits) / len(traits)  # exact, in whatever order
 
     def _of(self, composition: Composition) -> frozenset[Trait]:
         found = self._traits.get(composition.id)
