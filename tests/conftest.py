@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from filelock import FileLock
 import gnncompose.tasks
 from gnncompose.tasks.bundle import TASK_FILE
 from gnncompose.tasks.shipped import build_shipped
+
+# What a shell runs in the background ignores interrupts, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOURCES = Path(gnncompose.tasks.__file__).parent
 

@@ -1,7 +1,9 @@
 """Returns, replay and exploration against values computed by hand."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +120,18 @@ def test_novelty__falls_with_each_evaluation_and_counts_pairs_of_transforms():
     novelty.add(chain(first, second))
     assert novelty(chain(first, second)) < before == 1.0
     assert novelty(chain(second, first)) > novelty(chain(first, second))
+
+
+def test_novelty__is_the_same_in_every_process():
+    script = (
+        "import numpy as np; from synthetic import large_space; from gnncompose.agents.novelty import Novelty\n"
+        "space, novelty, draw = large_space(), Novelty(), np.random.default_rng(0)\n"
+        "for _ in range(60): novelty.add(space.random(draw))\n"
+        "print([novelty(space.random(draw)).hex() for _ in range(60)])"
+    )
+    told = set()
+    for seed in "1234":
+        variables = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
+        told.add(done.stdout)
+    assert len(told) == 1
