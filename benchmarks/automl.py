@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import io
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rows import write_csv
 from sheets import Sheet, markdown
 from suite import HERE, RESULTS, RUNS, BenchmarkError, names, read_arguments, run_script, whole_number
 from tqdm import tqdm
@@ -221,11 +221,7 @@ def read(path: Path) -> list[Row]:
 def write(rows: Sequence[Row], folder: Path) -> str:
     """Rows as CSV, and their table as Markdown, which is also returned."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(folder / "automl.csv", text.getvalue().encode())
+    write_csv(folder / "automl.csv", COLUMNS, rows)
     table = markdown([sheet(rows)])
     write_atomically(folder / "automl.md", table.encode())
     return table

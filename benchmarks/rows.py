@@ -9,7 +9,7 @@ import csv
 import datetime
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -130,12 +130,17 @@ def write_rows(rows: Iterable[Row], directory: Path) -> list[Path]:
         agents.setdefault(str(row["agent"]), []).append(row)
     directory.mkdir(parents=True, exist_ok=True)
     for agent, own in agents.items():
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(own, key=key_of))
-        write_atomically(directory / f"{agent}.csv", text.getvalue().encode())
+        write_csv(directory / f"{agent}.csv", COLUMNS, sorted(own, key=key_of))
     return [directory / f"{agent}.csv" for agent in sorted(agents)]
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a CSV file whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_rows(directory: Path, agents: Sequence[str] = ()) -> list[Row]:

@@ -7,6 +7,7 @@ the output pass through: a way counts as much as its share of the branches of ev
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -83,21 +84,13 @@ class CompositionFeatures:
         columns += [("setting", "branches"), ("setting", "length")]
         self._column = {column: number for number, column in enumerate(columns)}
         self.groups = tuple(column[0] for column in columns)
-        self._known: dict[str, Float[np.ndarray, " column"]] = {}
+        # Candidates of one decision are candidates of the next.
+        self._remembered = lru_cache(REMEMBERED)(self._row)
 
     def __call__(self, compositions: Iterable[Composition]) -> Float[np.ndarray, "composition column"]:
         """The vectors of compositions."""
         rows = [self._remembered(composition) for composition in compositions]
         return np.array(rows).reshape(-1, len(self._column))
-
-    def _remembered(self, composition: Composition) -> Float[np.ndarray, " column"]:
-        """The vector of a composition; candidates of one decision are candidates of the next."""
-        known = self._known.get(composition.id)
-        if known is None:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            known = self._known[composition.id] = self._row(composition)
-        return known
 
     def _row(self, composition: Composition) -> Float[np.ndarray, " column"]:
         row = np.zeros(len(self._column))
