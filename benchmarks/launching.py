@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Before NumPy is imported: two threads for small matrices are many times slower where the other core is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import runpy
 import signal
 import sys
@@ -83,7 +87,6 @@ def launch(
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext, RunMode
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     folders = {cell: root / cell.folder for cell in cells}
     for folder in folders.values():
         for name in (FAILURE, RESULT):

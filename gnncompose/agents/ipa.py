@@ -10,9 +10,10 @@ A profile tells nothing of transforms or of the state of the data, so a plan has
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import astuple, dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -90,7 +91,7 @@ class IPA:
             ensemble=space.catalog.first_ensemble is not None,
             cascade=bool(space.catalog.of_kind("cascade")),
         )
-        for plan in program.plans():
+        for plan in ranked(program):
             try:
                 composition = composed(plan, models, space)
             except CompositionError:
@@ -118,6 +119,24 @@ class IPA:
     def checkpoint(self) -> dict[str, Any] | None:
         """Nothing is learned."""
         return None
+
+
+_RANKED: dict[Hashable, tuple[list[Plan], Iterator[Plan]]] = {}
+
+
+def ranked(program: Program) -> Iterator[Plan]:
+    """The plans of a program; solved once for all searches of a process that share it, such as other seeds."""
+    if program.key not in _RANKED:
+        _RANKED.clear()
+        _RANKED[program.key] = [], program.plans()
+    known, more = _RANKED[program.key]
+    for number in count():
+        if number == len(known):
+            plan = next(more, None)
+            if plan is None:
+                return
+            known.append(plan)
+        yield known[number]
 
 
 def composed(plan: Plan, models: list[Profiled], space: Space) -> Composition:
@@ -156,6 +175,11 @@ class Program:
     branches: int
     ensemble: bool
     cascade: bool
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for programs with equal plans."""
+        return self.error.tobytes(), self.price.tobytes(), *astuple(self)[2:]
 
     def plans(self) -> Iterator[Plan]:
         """The plans, the best first, each once."""

@@ -12,8 +12,8 @@ import numpy as np
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.operator import PortType
 from gnncompose.composition.chains import shortest_chains
-from gnncompose.composition.edits import Edit, Limits, apply
-from gnncompose.composition.legal import candidate_edits, legal_edits, successors
+from gnncompose.composition.edits import Edit, Limits, Stop, apply
+from gnncompose.composition.legal import candidate_edits, successors
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import CompositionError
 
@@ -88,11 +88,14 @@ class Space:
 
     def legal_edits(self, composition: Composition) -> list[Edit]:
         """Exactly the edits whose result type-checks within the limits, `Stop` last."""
-        return legal_edits(composition, self.catalog, self.limits)
+        return [edit for edit, _ in self.successors(composition)] + [Stop()]
 
     def successors(self, composition: Composition) -> list[tuple[Edit, Composition]]:
         """Every legal edit but `Stop`, with the composition it leads to; the latest ones are remembered."""
-        return _remembered(self._successors, composition, lambda: successors(composition, self.catalog, self.limits))
+        return _remembered(self._successors, composition, lambda: self._reachable(composition))
+
+    def _reachable(self, composition: Composition) -> list[tuple[Edit, Composition]]:
+        return successors(composition, self.catalog, self.limits)
 
     def apply(self, composition: Composition, edit: Edit) -> Composition:
         """Apply an edit; raises `CompositionError` where it is not legal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.catalog.folder import open_inside
-from gnncompose.catalog.operator import Port
+from gnncompose.catalog.operator import Port, PortType
 from gnncompose.composition.edits import Limits
 from gnncompose.composition.space import Space
 from gnncompose.errors import TaskError
@@ -96,6 +96,7 @@ class Task:
         directory: The bundle's folder.
         classes: Names of the classes, where the task has some.
         scenarios: Its scenarios by name.
+        make_space: Makes the space from catalog, limits, and types of input and output.
     """
 
     name: str
@@ -108,12 +109,13 @@ class Task:
     directory: Path
     classes: tuple[str, ...] | None = None
     scenarios: Mapping[str, Scenario] = field(default_factory=dict)
+    make_space: Callable[[Catalog, Limits, PortType, PortType], Space] = Space
     _splits: dict[tuple[str, str], Split] = field(default_factory=dict, repr=False)
 
     @cached_property
     def space(self) -> Space:
         """The space of its compositions."""
-        return Space(self.catalog, self.limits, self.input.type, self.output.type)
+        return self.make_space(self.catalog, self.limits, self.input.type, self.output.type)
 
     def split(self, condition: str, split: str) -> Split:
         """Rows of a split under a condition, read when first asked for.

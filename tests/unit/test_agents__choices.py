@@ -52,7 +52,7 @@ class FakeStubborn:
         picks, self.next = self.next or self.first, None
         return picks, picks.__getitem__
 
-    def tell(self, asked, reward):
+    def tell(self, asked, reward, *, known=False):
         pass
 
 

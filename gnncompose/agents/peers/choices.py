@@ -181,8 +181,8 @@ class Asker(Protocol[Asked]):
         """What is to be told about, and how it chooses."""
         ...
 
-    def tell(self, asked: Asked, reward: float) -> None:
-        """Say what a choice was worth."""
+    def tell(self, asked: Asked, reward: float, *, known: bool = False) -> None:
+        """Say what a choice was worth, and whether that was told before."""
         ...
 
 
@@ -209,9 +209,9 @@ def ask_and_tell(choices: Choices, asker: Asker[Asked], generator: np.random.Gen
         except CompositionError:
             asker.tell(asked, FAILED_REWARD)
             continue
-        latest = composition
-        asker.tell(asked, (yield composition).reward)
-        if composition.id not in tried:
+        latest, known = composition, composition.id in tried
+        asker.tell(asked, (yield composition).reward, known=known)
+        if not known:
             tried.add(composition.id)
             vain = 0
 

@@ -50,12 +50,16 @@ class Nevergrad:
         import nevergrad as ng
 
         choices = Choices(space, self.transforms)
-        options = {name: ng.p.Choice(list(range(len(options)))) for name, options in choices.options.items()}
-        parametrization = ng.p.Dict(**options)
+        # Choices among as many options are repetitions of one: Nevergrad walks over every option at every step.
+        alike: dict[int, list[str]] = {}
+        for name, options in choices.options.items():
+            alike.setdefault(len(options), []).append(name)
+        groups = {str(n): ng.p.Choice(list(range(n)), repetitions=len(names)) for n, names in alike.items()}
+        parametrization = ng.p.Dict(**groups)
         seed = int(generator.integers(2**31))
         parametrization.random_state = np.random.RandomState(seed)
         optimizer = ng.optimizers.registry[self.optimizer](parametrization, budget=budget)
-        return ask_and_tell(choices, _Optimizer(optimizer, OwnGlobals(seed)), generator)
+        return ask_and_tell(choices, _Optimizer(optimizer, alike, OwnGlobals(seed)), generator)
 
     def checkpoint(self) -> dict[str, Any] | None:
         """Nothing is kept beyond a run."""
@@ -68,21 +72,24 @@ class _Optimizer:
     Some of its methods draw from NumPy's global random state, and divide by zero where choices have become certain.
     """
 
-    def __init__(self, optimizer: Optimizer, own: OwnGlobals) -> None:
+    def __init__(self, optimizer: Optimizer, alike: dict[int, list[str]], own: OwnGlobals) -> None:
         self._optimizer = optimizer
+        self._alike = alike
         self._own = own
 
     def suggest(self, picks: Mapping[str, int]) -> None:
         # What a suggestion leaves out makes no difference to it.
-        first = dict.fromkeys(self._optimizer.parametrization.value, 0)
+        values = {str(n): tuple(picks.get(name, 0) for name in names) for n, names in self._alike.items()}
         with self._own, np.errstate(all="ignore"):
-            self._optimizer.suggest(first | dict(picks))
+            self._optimizer.suggest(values)
 
     def ask(self) -> tuple[Parameter, Pick]:
         with self._own, np.errstate(all="ignore"):
             candidate = self._optimizer.ask()
-        return candidate, candidate.value.__getitem__
+        groups = candidate.value
+        chosen = {name: v for n, names in self._alike.items() for name, v in zip(names, groups[str(n)], strict=True)}
+        return candidate, chosen.__getitem__
 
-    def tell(self, asked: Parameter, reward: float) -> None:
+    def tell(self, asked: Parameter, reward: float, *, known: bool = False) -> None:
         with self._own, np.errstate(all="ignore"):
             self._optimizer.tell(asked, -reward)

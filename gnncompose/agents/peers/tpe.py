@@ -63,8 +63,11 @@ class _Study:
     """A study as an `Asker`."""
 
     def __init__(self, study: optuna.Study, choices: Choices) -> None:
+        from optuna.trial import TrialState
+
         self._study = study
         self._choices = choices
+        self._repeated = TrialState.FAIL
 
     def suggest(self, picks: Mapping[str, int]) -> None:
         self._study.enqueue_trial(dict(picks))
@@ -78,5 +81,8 @@ class _Study:
 
         return trial, pick
 
-    def tell(self, asked: optuna.Trial, reward: float) -> None:
-        self._study.tell(asked, reward)
+    def tell(self, asked: optuna.Trial, reward: float, *, known: bool = False) -> None:
+        if known:  # a trial that repeats one would only count it twice, and make every later ask slower
+            self._study.tell(asked, state=self._repeated)
+        else:
+            self._study.tell(asked, reward)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from gnncompose.catalog.catalog import Catalog, load_catalog
-from gnncompose.catalog.operator import Port
+from gnncompose.catalog.operator import Port, PortType
 from gnncompose.composition.edits import Limits
+from gnncompose.composition.space import Space
+from gnncompose.composition.transitions import ClosedSearchSpace
 from gnncompose.composition.tree import Composition, Node
 from gnncompose.errors import TableError
 from gnncompose.evaluation.cost_model.memory import MemoryModel
@@ -127,13 +129,16 @@ class Table:
         """
         self.folder = folder
         self.manifest = read_json(folder / MANIFEST)
-        self.task = read_task(folder)
+        self.task = replace(read_task(folder), make_space=self._search_space)
         self.space, self.ids = read_space(folder, self.task.catalog, self.task.input.type)
         self._rows = {key: row for row, key in enumerate(self.ids.tolist())}
         self._figures: dict[tuple[str, str], Figures] = {}
 
     def __len__(self) -> int:
         return len(self.space)
+
+    def _search_space(self, catalog: Catalog, limits: Limits, start: PortType, end: PortType) -> Space:
+        return ClosedSearchSpace(catalog, limits, start, end, closed=self.space, row_of=self.row)
 
     @cached_property
     def structure(self) -> Structure:
