@@ -31,7 +31,7 @@ class Bananas:
     def __init__(
         self,
         initial: int = 10,
-        round_size: int = 5,
+        round_size: int = 10,
         members: int = 5,
         layers: tuple[int, ...] = (32, 32),
         learning_rate: float = 0.01,

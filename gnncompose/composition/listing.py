@@ -31,6 +31,7 @@ from gnncompose.composition.listing_kernel import (
     ALL_USES,
     GONE,
     WHOLE,
+    Array,
     Bases,
     Chains,
     Rows,
@@ -297,7 +298,7 @@ class Listing:
         return Rows(base, weights, space.route, space.branches, codes[order], order, size)
 
 
-def _weights_number(weights: np.ndarray, radix: int) -> np.ndarray:
+def _weights_number(weights: Array, radix: int) -> Array:
     """int64[...]: weights int64[..., ports] as one number."""
     return weights @ radix ** np.arange(weights.shape[-1])
 

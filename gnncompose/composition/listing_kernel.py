@@ -117,7 +117,7 @@ def _found(base: int, weights: Array, route: int, branches: Array, rows: Rows, c
     code = way * rows.size + route
     for port in range(ports):
         code = code * rows.size + branches[port]
-    place: Any = np.searchsorted(rows.codes, code)
+    place: int = np.searchsorted(rows.codes, code)  # pyright: ignore[reportUnknownVariableType, reportAssignmentType]
     return rows.order[place] if place < len(rows.codes) and rows.codes[place] == code else -1
 
 
