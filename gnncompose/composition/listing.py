@@ -300,7 +300,7 @@ class Listing:
 
 def _weights_number(weights: Array, radix: int) -> Array:
     """int64[...]: weights int64[..., ports] as one number."""
-    return weights @ radix ** np.arange(weights.shape[-1])
+    return np.matmul(weights, radix ** np.arange(weights.shape[-1]))
 
 
 def _step(operator: Operator) -> Step:
