@@ -31,7 +31,6 @@ from gnncompose.composition.listing_kernel import (
     ALL_USES,
     GONE,
     WHOLE,
-    Array,
     Bases,
     Chains,
     Rows,
@@ -298,9 +297,10 @@ class Listing:
         return Rows(base, weights, space.route, space.branches, codes[order], order, size)
 
 
-def _weights_number(weights: Array, radix: int) -> Array:
+def _weights_number(weights: np.ndarray, radix: int) -> np.ndarray:
     """int64[...]: weights int64[..., ports] as one number."""
-    return np.matmul(weights, radix ** np.arange(weights.shape[-1]))
+    factors = np.array([radix**port for port in range(weights.shape[-1])], dtype=np.int64)
+    return np.asarray(weights @ factors)
 
 
 def _step(operator: Operator) -> Step:
