@@ -3,7 +3,8 @@
 A composition becomes the graph of its distinct operator nodes between an input node (row 0) and an output node
 (last row), and its legal edits become flat arrays. An operator is described by what is known of it (kind, measured
 profile, ports, and a fingerprint of its content), never by its name or its place in the catalog, so the same
-weights serve catalogs never seen, of any size.
+weights serve catalogs never seen, of any size. Its traits leave the fingerprint out and compare it with the rest of
+its catalog; they are what learning on some catalogs tells of others.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ PROFILE_SCALES = {
     "weights": 1e4,
 }
 FINGERPRINT_BITS = 16
+FAMILY_BITS = 12
 OPERATOR_DIM = len(OPERATOR_KINDS) + len(BUILTINS) + 2 * len(PROFILE_SCALES) + 3 + 3 + FINGERPRINT_BITS
+TRAIT_DIM = len(OPERATOR_KINDS) + len(BUILTINS) + 6 + 2 + FAMILY_BITS
 NODE_DIM = 2 + OPERATOR_DIM + 3
+TRAIT_NODE_DIM = 2 + TRAIT_DIM + 3
 EDGE_DIM = 5
 VALUE_DIM = 8
 CONTEXT_DIM = 2
@@ -71,9 +75,17 @@ class CatalogFeatures:
     @classmethod
     def of(cls, catalog: Catalog) -> CatalogFeatures:
         """The features of a catalog."""
-        features = operator_features(catalog)
+        return cls._of(operator_features(catalog), catalog)
+
+    @classmethod
+    def traits_of(cls, catalog: Catalog) -> CatalogFeatures:
+        """The traits of a catalog's operators, in place of their features."""
+        return cls._of(operator_traits(catalog), catalog)
+
+    @classmethod
+    def _of(cls, features: Float[Tensor, "operator dim"], catalog: Catalog) -> CatalogFeatures:
         rows = {operator.name: row for row, operator in enumerate(catalog.operators)}
-        return cls(torch.cat([features, torch.zeros(1, OPERATOR_DIM)]), rows)
+        return cls(torch.cat([features, torch.zeros(1, features.shape[1])]), rows)
 
 
 def operator_features(catalog: Catalog) -> Float[Tensor, "operator dim"]:
@@ -94,8 +106,39 @@ def _operator(operator: Operator) -> list[float]:
     keeps_type = len({str(port.type) for port in (*operator.inputs, *operator.outputs)}) == 1
     features += [len(operator.inputs) / WIDE, len(operator.parameters) / WIDE, float(keeps_type)]
     # Two blurs may share every figure above; bits of the content hash let a learner tell them apart.
-    digest = int.from_bytes(hashlib.sha256(operator.identity.encode()).digest()[:8], "big")
-    return features + [0.5 if digest >> bit & 1 else -0.5 for bit in range(FINGERPRINT_BITS)]
+    return features + _bits(operator.identity, FINGERPRINT_BITS)
+
+
+def _bits(text: str, count: int) -> list[float]:
+    """Numbers that equal texts share and others do not."""
+    digest = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return [0.5 if digest >> bit & 1 else -0.5 for bit in range(count)]
+
+
+def operator_traits(catalog: Catalog) -> Float[Tensor, "operator trait_dim"]:
+    """What an operator is among those of its catalog, in catalog order.
+
+    Kind and builtin; of a model its clean score as a share of the best one's, the logarithm of its error, its rank,
+    and whether it has a score; latency against the slowest model's; ports and parameters; a code of its family.
+    """
+    scores = [model.profile.score for model in catalog.models if model.profile.score is not None]
+    slowest_ms = max((model.profile.latency_ms or 0.0 for model in catalog.models), default=0.0) or 1.0
+    return torch.tensor([_traits(o, scores, slowest_ms) for o in catalog.operators]).reshape(-1, TRAIT_DIM)
+
+
+def _traits(operator: Operator, scores: Sequence[float], slowest_ms: float) -> list[float]:
+    profile, known = operator.profile, [0.0, 0.0, 0.0, 0.0]
+    traits = [float(operator.kind == kind) for kind in OPERATOR_KINDS]
+    traits += [float(operator.builtin == builtin) for builtin in BUILTINS]
+    if operator.kind == "model" and profile.score is not None:
+        rank = sum(score < profile.score for score in scores) / len(scores)
+        error = -math.log(max(1.0 - profile.score, 1e-3)) / 3.0
+        known = [profile.score / max(scores) if max(scores) > 0 else 0.0, error, rank, 1.0]
+    latency_ms = profile.latency_ms
+    relative = 0.0 if not latency_ms else 0.3 * math.log(max(latency_ms, 1e-3 * slowest_ms) / slowest_ms)
+    keeps_type = len({str(port.type) for port in (*operator.inputs, *operator.outputs)}) == 1
+    traits += [*known, relative, float(latency_ms is None), float(keeps_type), float(bool(operator.parameters))]
+    return traits + (_bits(operator.family, FAMILY_BITS) if operator.family else [0.0] * FAMILY_BITS)
 
 
 def encode(composition: Composition, edits: Sequence[Edit], catalog: CatalogFeatures) -> Data:
@@ -107,9 +150,10 @@ def encode(composition: Composition, edits: Sequence[Edit], catalog: CatalogFeat
         catalog: Features of the catalog that it is made from.
 
     Returns:
-        Data with `x` float[node, NODE_DIM], `edge_index` int[2, edge], `edge_attr` float[edge, EDGE_DIM], and of
-        each edit its `edit_kind` int[edit], `edit_source` and `edit_consumer` int[edit] (node rows of its place),
-        `edit_operator` int[edit] (row of `catalog.operators`) and `edit_values` float[edit, VALUE_DIM].
+        Data with `x` float[node, NODE_DIM], or TRAIT_NODE_DIM with a catalog's traits, `edge_index` int[2, edge],
+        `edge_attr` float[edge, EDGE_DIM], and of each edit its `edit_kind` int[edit], `edit_source` and
+        `edit_consumer` int[edit] (node rows of its place), `edit_operator` int[edit] (row of `catalog.operators`)
+        and `edit_values` float[edit, VALUE_DIM].
     """
     rows = {INPUT_ID: 0} | {node.id: row for row, node in enumerate(composition.nodes, start=1)}
     at = dict(composition.occurrences())
@@ -130,10 +174,11 @@ def encode(composition: Composition, edits: Sequence[Edit], catalog: CatalogFeat
 
 def _node_features(composition: Composition, catalog: CatalogFeatures) -> Float[Tensor, "node dim"]:
     nodes = composition.nodes
-    own = torch.zeros(len(nodes) + 2, NODE_DIM)
+    width = catalog.operators.shape[1]
+    own = torch.zeros(len(nodes) + 2, 2 + width + 3)
     own[0, 0] = own[-1, 1] = 1.0
-    own[1:-1, 2 : 2 + OPERATOR_DIM] = catalog.operators[[catalog.rows[node.operator.name] for node in nodes]]
-    own[1:-1, 2 + OPERATOR_DIM :] = torch.tensor(
+    own[1:-1, 2 : 2 + width] = catalog.operators[[catalog.rows[node.operator.name] for node in nodes]]
+    own[1:-1, 2 + width :] = torch.tensor(
         [[_setting(node), len(node.inputs) / WIDE, node.depth / WIDE] for node in nodes]
     )
     return own
@@ -250,6 +295,42 @@ class Packed:
         return self.edit_kind == KINDS.index(Stop)
 
 
+class Graphs(NamedTuple):
+    """Several encoded compositions as one graph, without their edits.
+
+    Attributes:
+        x: Node features.
+        edge_index: Node rows that each edge joins.
+        edge_attr: Edge features.
+        graph: Graph of each node.
+        output: Row of each graph's output node.
+    """
+
+    x: Float[Tensor, "node node_dim"]
+    edge_index: Int[Tensor, "2 edge"]
+    edge_attr: Float[Tensor, "edge edge_dim"]
+    graph: Int[Tensor, " node"]
+    output: Int[Tensor, " graph"]
+
+
+def join(graphs: Sequence[Data]) -> Graphs:
+    """Join encoded compositions, of whatever catalogs, into one graph.
+
+    Args:
+        graphs: From `encode`, at least one.
+    """
+    nodes = torch.tensor([len(graph["x"]) for graph in graphs])
+    ends = nodes.cumsum(0)
+    offsets = (ends - nodes).tolist()
+    return Graphs(
+        x=torch.cat([graph["x"] for graph in graphs]),
+        edge_index=torch.cat([g["edge_index"] + o for g, o in zip(graphs, offsets, strict=True)], dim=1),
+        edge_attr=torch.cat([graph["edge_attr"] for graph in graphs]),
+        graph=torch.arange(len(graphs)).repeat_interleave(nodes),
+        output=ends - 1,
+    )
+
+
 def pack(graphs: Sequence[Data], contexts: Sequence[Context], chosen: Sequence[int] | None = None) -> Packed:
     """Pack encoded compositions; packing by hand is several times faster than `Batch.from_data_list`.
 
@@ -258,8 +339,8 @@ def pack(graphs: Sequence[Data], contexts: Sequence[Context], chosen: Sequence[i
         contexts: One for each graph.
         chosen: The one edit of each graph to keep; None for all edits.
     """
-    nodes = torch.tensor([len(graph["x"]) for graph in graphs])
-    offsets = (nodes.cumsum(0) - nodes).tolist()
+    joined = join(graphs)
+    offsets = [0, *(joined.output[:-1] + 1).tolist()]
     picks: Sequence[Any] = [slice(None)] * len(graphs) if chosen is None else [slice(c, c + 1) for c in chosen]
 
     def edits(name: str, shifted: bool = False) -> Tensor:
@@ -269,10 +350,10 @@ def pack(graphs: Sequence[Data], contexts: Sequence[Context], chosen: Sequence[i
     counts = torch.tensor([len(graph["edit_kind"][pick]) for graph, pick in zip(graphs, picks, strict=True)])
     numbers = torch.arange(len(graphs))
     return Packed(
-        x=torch.cat([graph["x"] for graph in graphs]),
-        edge_index=torch.cat([g["edge_index"] + o for g, o in zip(graphs, offsets, strict=True)], dim=1),
-        edge_attr=torch.cat([graph["edge_attr"] for graph in graphs]),
-        graph=numbers.repeat_interleave(nodes),
+        x=joined.x,
+        edge_index=joined.edge_index,
+        edge_attr=joined.edge_attr,
+        graph=joined.graph,
         context=torch.tensor([list(context) for context in contexts]),
         edit_kind=edits("edit_kind"),
         edit_source=edits("edit_source", shifted=True),

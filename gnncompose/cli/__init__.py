@@ -63,3 +63,17 @@ def search(context: typer.Context) -> None:
     from gnncompose.launch import run_experiment
 
     run_experiment("search", context.args)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def train(context: typer.Context) -> None:
+    """Pre-train the surrogate of gnn_ts: gnncompose train OVERRIDES… (settings: gnncompose train --help).
+
+    Example: gnncompose train left_out='[letter]'
+    """
+    from gnncompose.launch import run_experiment
+
+    run_experiment("train", context.args)

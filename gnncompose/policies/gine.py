@@ -28,18 +28,18 @@ class Gine:
     dim: int = 48
     layers: int = 2
 
-    def build(self) -> GineEncoder:
-        """A new encoder, its weights drawn from torch's current random state."""
-        return GineEncoder(self.dim, self.layers)
+    def build(self, node_dim: int = NODE_DIM) -> GineEncoder:
+        """A new encoder of nodes of so many features, its weights drawn from torch's current random state."""
+        return GineEncoder(node_dim, self.dim, self.layers)
 
 
 class GineEncoder(nn.Module):
     """Embeds nodes by what they are and by what stands around them."""
 
-    def __init__(self, dim: int, layers: int) -> None:
+    def __init__(self, node_dim: int, dim: int, layers: int) -> None:
         super().__init__()
         self.dim = dim
-        self.enter = nn.Linear(NODE_DIM, dim)
+        self.enter = nn.Linear(node_dim, dim)
         self.convolutions = nn.ModuleList(
             GINEConv(nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)), edge_dim=EDGE_DIM)
             for _ in range(layers)

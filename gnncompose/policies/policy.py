@@ -24,8 +24,8 @@ class EncoderRecipe(Protocol):
 
     dim: int
 
-    def build(self) -> nn.Module:
-        """A new encoder from (x, edge_index, edge_attr) to float[node, dim]."""
+    def build(self, node_dim: int = NODE_DIM) -> nn.Module:
+        """A new encoder from (x, edge_index, edge_attr), with so many features a node, to float[node, dim]."""
         ...
 
 

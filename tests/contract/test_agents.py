@@ -25,6 +25,7 @@ from gnncompose.agents.dqn import DQN
 from gnncompose.agents.exhaustive import Exhaustive
 from gnncompose.agents.exploration import EpsilonGreedy, Softmax
 from gnncompose.agents.frugal import Frugal
+from gnncompose.agents.gnn_ts import GNNThompson
 from gnncompose.agents.gp_ts import GPThompson
 from gnncompose.agents.ipa import IPA
 from gnncompose.agents.local_search import LocalSearch
@@ -53,6 +54,8 @@ AGENTS = {
     "one_plus_one_ea": OnePlusOneEA,
     "simulated_annealing": SimulatedAnnealing,
     "gp_ts": lambda: GPThompson(initial=3, pool=20),
+    "gnn_ts": lambda: GNNThompson(Gine(8, 1), pool=20),
+    "gnn_ts_thompson": lambda: GNNThompson(Gine(8, 1), pool=20, acquisition="thompson"),
     "bananas": lambda: Bananas(initial=3, round_size=2, members=2, layers=(8,), epochs=20, pool=20),
     "tpe": lambda: TPE(startup=4),
     "tpe_multivariate": lambda: TPE(startup=4, multivariate=True),

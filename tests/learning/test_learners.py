@@ -11,6 +11,7 @@ from gnncompose.agents.bananas import Bananas
 from gnncompose.agents.dqn import DQN
 from gnncompose.agents.exhaustive import Exhaustive
 from gnncompose.agents.exploration import EpsilonGreedy, Softmax
+from gnncompose.agents.gnn_ts import GNNThompson
 from gnncompose.agents.gp_ts import GPThompson
 from gnncompose.agents.local_search import LocalSearch
 from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
@@ -34,6 +35,8 @@ LEARNERS = {
     "one_plus_one_ea": (OnePlusOneEA, 42),
     "simulated_annealing": (SimulatedAnnealing, 42),
     "gp_ts": (GPThompson, 28),
+    "gnn_ts": (lambda: GNNThompson(Gine(16, 2)), 28),
+    "gnn_ts_thompson": (lambda: GNNThompson(Gine(16, 2), acquisition="thompson"), 42),
     "bananas": (Bananas, 42),
     "tpe": (TPE, 42),
     "nevergrad": (Nevergrad, 42),

@@ -1,0 +1,40 @@
+"""Pre-train the surrogate of `gnn_ts` on recorded tables.
+
+python experiments/train.py left_out='[letter]'
+python experiments/search.py task=letter agent=gnn_ts agent.checkpoint=…/surrogate.pt budget=20
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gnncompose.launch import application
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@application("train")
+def train(config: DictConfig) -> None:
+    """Build everything from its leaf, then train."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+
+    from gnncompose.launch import set_threads
+    from gnncompose.pretraining.training import train as train_surrogate
+
+    set_threads(config.threads)
+    train_surrogate(
+        folder=Path(HydraConfig.get().runtime.output_dir),
+        tables=list(config.tables),
+        left_out=list(config.left_out),
+        recipe=instantiate(config.encoder),
+        plan=instantiate(config.plan),
+        training=instantiate(config.training),
+        seed=config.seed,
+    )
+
+
+if __name__ == "__main__":
+    train()

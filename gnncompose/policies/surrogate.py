@@ -1,0 +1,209 @@
+"""The surrogate: a graph network under a Gaussian process, so that what was evaluated says what else will be good.
+
+Deep kernel learning (Wilson, Hu, Salakhutdinov and Xing, AISTATS 2016), with weights and variances learned on other
+tasks as in Wistuba and Grabocka, Few-Shot Bayesian Optimization with Deep Kernel Surrogates (ICLR 2021). To the kernel
+over embeddings comes one over main effects and pairs of the catalog's own operators, as in `gp_ts`, for what no other
+task could tell. Values are scores as shares of the best model's clean score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
+from gnncompose.errors import GnncomposeError
+from gnncompose.policies.policy import EncoderRecipe, seeded
+
+GROUPS = ("operator", "order", "lead", "setting")
+TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")
+UNTRAINED = (0.1, 0.003, 0.01, 0.02, 0.02, 0.005, 0.005, 1.0, 0.0005)
+EMBEDDING_DIM = 32
+JITTER = 1e-6
+BOUND = 6.0
+FORMAT = 1
+
+
+class Points(NamedTuple):
+    """Compositions as the process sees them; leading axes may be sets of them.
+
+    Attributes:
+        embedding: float[point, EMBEDDING_DIM].
+        mean: float[point]: what is expected before anything was evaluated.
+        features: float[point, feature]: of the catalog's own operators.
+    """
+
+    embedding: Tensor
+    mean: Tensor
+    features: Tensor
+
+    def at(self, rows: Int[Tensor, " row"]) -> Points:
+        """Some of the points."""
+        return Points(self.embedding[rows], self.mean[rows], self.features[rows])
+
+
+class DeepKernel(nn.Module):
+    """Embeds compositions; holds the variances that go with the embedding.
+
+    Attributes:
+        log_variances: float[len(TERMS)].
+    """
+
+    def __init__(self, recipe: EncoderRecipe) -> None:
+        super().__init__()
+        dim = recipe.dim
+        self.recipe = recipe
+        self.encoder = recipe.build(TRAIT_NODE_DIM)
+        self.embedding = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, EMBEDDING_DIM))
+        last = nn.Linear(dim, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mean = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), last)
+        self.log_variances = nn.Parameter(torch.tensor(UNTRAINED).log())
+
+    def forward(self, graphs: Graphs) -> tuple[Float[Tensor, "graph embedding"], Float[Tensor, " graph"]]:
+        """Embedding and expected value of each composition."""
+        nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr)
+        total = nodes.new_zeros(len(graphs.output), nodes.shape[1]).index_add(0, graphs.graph, nodes)
+        read = torch.cat([nodes[graphs.output], total / 4.0], dim=1)
+        return self.embedding(read), self.mean(read).squeeze(1)
+
+
+def covariance(
+    log_variances: Float[Tensor, " term"], a: Points, b: Points, group: Int[Tensor, " feature"]
+) -> Float[Tensor, "*set a b"]:
+    """Covariances of values, without noise.
+
+    Args:
+        log_variances: One of each of `TERMS`.
+        a: Points.
+        b: Points.
+        group: Of each feature, its number in `GROUPS`.
+    """
+    variances, dim, first = log_variances.exp(), a.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
+    inner = a.embedding @ b.embedding.mT
+    distance = a.embedding.square().sum(-1)[..., :, None] + b.embedding.square().sum(-1)[..., None, :] - 2.0 * inner
+    scale = variances[first : first + len(GROUPS)].sqrt()[group]
+    left, right = a.features * scale, b.features * scale
+    main = left @ right.mT
+    pairs = 0.5 * (main.square() - left.square() @ right.square().mT)
+    deep = variances[1] * inner / dim + variances[2] * torch.exp(-0.5 * distance.clamp(min=0.0) / dim)
+    return variances[0] + deep + main + variances[-2] * pairs
+
+
+def negative_log_likelihood(
+    log_variances: Float[Tensor, " term"], points: Points, values: Tensor, group: Int[Tensor, " feature"]
+) -> Tensor:
+    """Of values at points under the process, up to a constant; float[*set]."""
+    noise = (log_variances[-1].exp() + JITTER) * torch.eye(values.shape[-1], dtype=values.dtype)
+    lower = torch.linalg.cholesky(covariance(log_variances, points, points, group) + noise)
+    whitened = torch.linalg.solve_triangular(lower, (values - points.mean).unsqueeze(-1), upper=False)
+    return 0.5 * whitened.square().sum((-1, -2)) + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+class DeepKernelProcess:
+    """The process of a search: conditioned on what was evaluated, its variances fitted to it.
+
+    Attributes:
+        log_variances: float64[len(TERMS)].
+    """
+
+    def __init__(self, kernel: DeepKernel, group: Int[Tensor, " feature"], deviation: float) -> None:
+        """Begin with the variances of a kernel.
+
+        Args:
+            kernel: Where from.
+            group: Of each feature of the catalog, its number in `GROUPS`.
+            deviation: Standard deviation of the prior over log variances, around those of the kernel.
+        """
+        self._prior = kernel.log_variances.detach().double()
+        self._group = group
+        self._deviation = deviation
+        self.log_variances = self._prior.clone()
+
+    def fit(self, points: Points, values: Float[Tensor, " point"]) -> None:
+        """Set the variances to where marginal likelihood times prior is largest, from where they are."""
+
+        def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+            variances = torch.tensor(numbers, requires_grad=True)
+            away = ((variances - self._prior) / self._deviation).square().sum()
+            try:
+                total = negative_log_likelihood(variances, points, values, self._group) + 0.5 * away
+            except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+                return 1e10, np.zeros_like(numbers)
+            (gradient,) = torch.autograd.grad(total, variances)
+            return float(total.detach()), gradient.numpy()
+
+        bounds = [(value - BOUND, value + BOUND) for value in self._prior.tolist()]
+        options = {"maxiter": 30}
+        found = minimize(loss, self.log_variances.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        self.log_variances = torch.as_tensor(found.x)
+
+    def posterior(
+        self, points: Points, values: Float[Tensor, " point"], asked: Points
+    ) -> tuple[Float[Tensor, " asked"], Float[Tensor, "asked asked"]]:
+        """Mean and covariance at points that are asked for, given values."""
+        noise = (self.log_variances[-1].exp() + JITTER) * torch.eye(len(values), dtype=values.dtype)
+        lower = torch.linalg.cholesky(covariance(self.log_variances, points, points, self._group) + noise)
+        cross = covariance(self.log_variances, points, asked, self._group)
+        half = torch.linalg.solve_triangular(lower, cross, upper=False)
+        white = torch.linalg.solve_triangular(lower, (values - points.mean).unsqueeze(1), upper=False)
+        among = covariance(self.log_variances, asked, asked, self._group)
+        return asked.mean + (half.T @ white).squeeze(1), among - half.T @ half
+
+
+def kernel_to_checkpoint(kernel: DeepKernel, card: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Weights with the architecture that they fit, as plain data and tensors.
+
+    Args:
+        kernel: What was trained.
+        card: How: data, splits, seeds, time.
+    """
+    return {
+        "format": FORMAT,
+        "kind": "deep_kernel",
+        "encoder": _class_name(kernel.recipe),
+        "architecture": asdict(kernel.recipe),  # type: ignore[call-overload]
+        "traits": TRAIT_NODE_DIM,
+        "card": card or {},
+        "weights": {name: tensor.detach().clone() for name, tensor in kernel.state_dict().items()},
+    }
+
+
+def load_kernel(path: str, recipe: EncoderRecipe) -> DeepKernel:
+    """Read a kernel from a file, which is never unpickled into anything but plain data.
+
+    Args:
+        path: From `experiments/train.py`.
+        recipe: Of the class that it was made with; its sizes give way to the file's.
+
+    Raises:
+        GnncomposeError: The file is missing, damaged, of another encoder, or of other features.
+    """
+    try:
+        data = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise GnncomposeError(f"{path}: there is no such file; experiments/train.py writes one") from None
+    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
+        reason = str(problem).splitlines()[0]
+        raise GnncomposeError(f"{path}: is no readable surrogate ({reason}); experiments/train.py writes one") from None
+    if not isinstance(data, dict) or data.get("kind") != "deep_kernel" or data.get("format") != FORMAT:
+        raise GnncomposeError(f"{path}: is no surrogate of format {FORMAT}; experiments/train.py writes one")
+    if data["encoder"] != _class_name(recipe):
+        raise GnncomposeError(f"{path}: holds a {data['encoder']}, not a {_class_name(recipe)}; set the encoder to it")
+    if data["traits"] != TRAIT_NODE_DIM:
+        raise GnncomposeError(f"{path}: was made with {data['traits']} traits, not {TRAIT_NODE_DIM}; train it again")
+    kernel = seeded(lambda: DeepKernel(type(recipe)(**data["architecture"])), seed=0)
+    kernel.load_state_dict(data["weights"])
+    return kernel
+
+
+def _class_name(recipe: EncoderRecipe) -> str:
+    return f"{type(recipe).__module__}.{type(recipe).__qualname__}"

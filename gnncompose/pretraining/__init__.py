@@ -1,0 +1,1 @@
+"""Learning across recorded tables, before any search."""

@@ -1,0 +1,193 @@
+"""Pre-training of the surrogate.
+
+The loss is the negative log likelihood of the scores of a lesson under the process, which is how well each is predicted
+from those before it, whatever their order and number: the network learns to be conditioned.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from gnncompose.encoding import FAMILY_BITS, TRAIT_DIM, join
+from gnncompose.errors import GnncomposeError
+from gnncompose.policies.policy import EncoderRecipe, seeded
+from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
+from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
+from gnncompose.provenance import git_sha, hardware, versions
+
+FAMILIES = slice(2 + TRAIT_DIM - FAMILY_BITS, 2 + TRAIT_DIM)
+VARIANCE_RATE = 10.0  # times the learning rate of the weights: there are few, and none of them is far off for long
+MARKS = 20  # how often the curve is noted
+HELD_OUT_LESSONS = 40
+SURROGATE, CARD, CURVE = "surrogate.pt", "card.json", "curve.csv"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    Attributes:
+        steps: Gradient steps.
+        lessons: Lessons of a step.
+        learning_rate: The highest, of a cycle.
+        weight_decay: Of AdamW.
+    """
+
+    steps: int = 600
+    lessons: int = 8
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+
+
+def loss_of(kernel: DeepKernel, lessons: Sequence[Lesson]) -> torch.Tensor:
+    """Mean negative log likelihood of a composition of the lessons, up to a constant."""
+    graphs = join([lesson.of.graphs[number] for lesson in lessons for number in lesson.numbers.tolist()])
+    sizes = [len(lesson.numbers) for lesson in lessons]
+    if any(lesson.forgetful for lesson in lessons):
+        told = torch.tensor([not lesson.forgetful for lesson in lessons]).repeat_interleave(torch.tensor(sizes))
+        x = graphs.x.clone()
+        x[:, FAMILIES] *= told[graphs.graph].unsqueeze(1)
+        graphs = graphs._replace(x=x)
+    embeddings, means = kernel(graphs)
+    total = torch.zeros(())
+    parts = zip(lessons, embeddings.split(sizes), means.split(sizes), strict=True)
+    for lesson, embedding, mean in parts:
+        points = Points(embedding, mean, torch.from_numpy(lesson.of.features[lesson.numbers]).float())
+        likelihood = negative_log_likelihood(kernel.log_variances, points, lesson.values, lesson.of.group)
+        total = total + likelihood / len(lesson.numbers)
+    return total / len(lessons)
+
+
+def pretrain(
+    tables: Sequence[Lessons],
+    recipe: EncoderRecipe,
+    plan: Plan,
+    training: Training,
+    seed: int,
+    on_step: Callable[[int, float, DeepKernel], None] = lambda step, loss, kernel: None,
+) -> DeepKernel:
+    """Train a surrogate.
+
+    Args:
+        tables: What to learn from; a lesson is of each with equal probability.
+        recipe: Describes the graph encoder.
+        plan: What lessons are like.
+        training: How to train.
+        seed: Source of all randomness.
+        on_step: Told of each step, counted from 1, of its loss and the kernel after it.
+    """
+    generator = np.random.default_rng(seed)
+    kernel = seeded(lambda: DeepKernel(recipe), seed)
+    weights = [tensor for name, tensor in kernel.named_parameters() if name != "log_variances"]
+    rates = [training.learning_rate, VARIANCE_RATE * training.learning_rate]
+    decayed = {"params": weights, "weight_decay": training.weight_decay}
+    kept = {"params": [kernel.log_variances], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW([decayed, kept], lr=training.learning_rate, fused=True)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, training.steps)
+    for step in range(1, training.steps + 1):
+        which = generator.integers(len(tables), size=training.lessons)
+        loss = loss_of(kernel, [tables[number].draw(plan, generator) for number in which])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(kernel.parameters(), 1.0)
+        optimizer.step()
+        cycle.step()
+        on_step(step, float(loss.detach()), kernel)
+    return kernel
+
+
+def train(
+    folder: Path,
+    tables: Sequence[str],
+    left_out: Sequence[str],
+    recipe: EncoderRecipe,
+    plan: Plan,
+    training: Training,
+    seed: int,
+) -> None:
+    """Train on some tables, watch the loss on those that are left out, and write the surrogate with its card.
+
+    Args:
+        folder: Where `surrogate.pt`, `card.json` and `curve.csv` go; they appear when training is over.
+        tables: Names of the tables that there are.
+        left_out: Those of them that are not learned from.
+        recipe: Describes the graph encoder.
+        plan: What lessons are like.
+        training: How to train.
+        seed: Source of all randomness.
+
+    Raises:
+        GnncomposeError: Nothing is left to learn from, or one that is left out is none of the tables.
+        TableError: A table is missing or damaged.
+    """
+    strange = sorted(set(left_out) - set(tables))
+    if strange or not set(tables) - set(left_out):
+        what = f"left_out={strange[0]}: is none of tables" if strange else "left_out: leaves no table to learn from"
+        raise GnncomposeError(f"{what}; tables are {', '.join(tables)}")
+    started = time.perf_counter()
+    # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    bar = tqdm(tables, desc="encode", unit="table", mininterval=interval)
+    lessons = {name: Lessons(name, plan.compositions, np.random.default_rng([seed, n])) for n, name in enumerate(bar)}
+    held_out = held_out_lessons([lessons[name] for name in left_out], plan, seed)
+    losses: list[float] = []
+    untrained = seeded(lambda: DeepKernel(recipe), seed)
+    curve: list[dict[str, float | None]] = [{"step": 0, "loss": None, **held_out_losses(untrained, held_out)}]
+    every = max(training.steps // MARKS, 1)
+    with tqdm(total=training.steps, desc="train", unit="step", mininterval=interval) as progress:
+
+        def on_step(step: int, loss: float, kernel: DeepKernel) -> None:
+            losses.append(loss)
+            progress.update()
+            if step % every == 0 or step == training.steps:
+                recent = float(np.mean(losses[-every:]))
+                curve.append({"step": step, "loss": recent, **held_out_losses(kernel, held_out)})
+                progress.set_postfix(loss=f"{recent:.2f}")
+
+        learned = [lessons[name] for name in tables if name not in left_out]
+        kernel = pretrain(learned, recipe, plan, training, seed, on_step)
+    card = {
+        "tables": [own.name for own in learned],
+        "left_out": list(left_out),
+        "compositions": {own.name: len(own.graphs) for own in learned},
+        "conditions": {own.name: len(own.values) for own in learned},
+        "catalog_sha256": {own.name: own.catalog_sha256 for own in learned},
+        "plan": asdict(plan),
+        "training": asdict(training),
+        "seed": seed,
+        "wall_s": round(time.perf_counter() - started, 1),
+        "curve": curve,
+        "git_sha": git_sha(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    torch.save(kernel_to_checkpoint(kernel, card), folder / SURROGATE)
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    with (folder / CURVE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(curve[-1]))
+        writer.writeheader()
+        writer.writerows(curve)
+    print(f"{folder / SURROGATE}: search with agent=gnn_ts agent.checkpoint={folder / SURROGATE}")
+
+
+def held_out_lessons(tables: Sequence[Lessons], plan: Plan, seed: int) -> dict[str, list[Lesson]]:
+    """Lessons of recorded conditions and whole catalogs, the same each time."""
+    plain = replace(plan, mixed=0.0, thinned=0.0, forgetful=0.0)
+    generator = np.random.default_rng([seed, len(tables)])
+    return {own.name: [own.draw(plain, generator) for _ in range(HELD_OUT_LESSONS)] for own in tables}
+
+
+@torch.no_grad()
+def held_out_losses(kernel: DeepKernel, lessons: Mapping[str, Sequence[Lesson]]) -> dict[str, float]:
+    """The loss on lessons that nothing is learned from, as columns of the curve."""
+    return {f"loss_{name}": float(loss_of(kernel, own)) for name, own in lessons.items()}
