@@ -30,16 +30,19 @@ LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines
 COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 
 
-def is_search(command: list[str]) -> bool:
-    return command[:2] == ["gnncompose", "search"] or command[1:2] == ["experiments/search.py"]
+def app_of(command: list[str]) -> str | None:
+    """The Hydra app that a command runs."""
+    if command[0] == "gnncompose":
+        return command[1] if command[1] in ("search", "train") else None
+    return next((name for name in ("search", "train") if command[1:2] == [f"experiments/{name}.py"]), None)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if is_search(c)], ids=" ".join)
-def test_documentation__shows_searches_that_compose(command: list[str]) -> None:
+@pytest.mark.parametrize("command", [c for c in COMMANDS if app_of(c)], ids=" ".join)
+def test_documentation__shows_settings_that_compose(command: list[str]) -> None:
     overrides = [word for word in command[2:] if word not in ("-m", "--help")]
     single = [re.sub(r"=([^=,()]+),.*", r"=\1", word).replace("=range(10)", "=0") for word in overrides]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / "search.py"), *single, "--cfg", "job"],
+        [sys.executable, str(ROOT / "experiments" / f"{app_of(command)}.py"), *single, "--cfg", "job"],
         capture_output=True,
         text=True,
         env=os.environ,
@@ -47,7 +50,7 @@ def test_documentation__shows_searches_that_compose(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gnncompose" and not is_search(c)], ids=" ".join)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gnncompose" and not app_of(c)], ids=" ".join)
 def test_documentation__shows_commands_with_options_that_exist(command: list[str]) -> None:
     parser, words = get_command(app), command[1:]
     while words and words[0] in getattr(parser, "commands", {}):
