@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,13 +28,13 @@ from gnncompose.agents.visited import Step, Visit, Visited
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.encoding import Context, Packed, pack
-from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.policies.policy import (
     EditPolicy,
     EncoderRecipe,
     policy_from_checkpoint,
     policy_to_checkpoint,
+    read_checkpoint,
     seeded,
 )
 
@@ -258,13 +257,5 @@ def load_policy(path: str, recipe: EncoderRecipe) -> EditPolicy:
     Raises:
         GnncomposeError: The file is missing, damaged, or of another architecture.
     """
-    try:
-        data = torch.load(Path(path), map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise GnncomposeError(f"{path}: there is no such checkpoint; give the path of a checkpoint.pt") from None
-    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
-        reason = str(problem).splitlines()[0]
-        raise GnncomposeError(
-            f"{path}: is no readable checkpoint ({reason}); give the path of a checkpoint.pt"
-        ) from None
+    data = read_checkpoint(path, "give the path of a checkpoint.pt")
     return policy_from_checkpoint(data, recipe, name=path)

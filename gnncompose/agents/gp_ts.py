@@ -20,8 +20,8 @@ from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardise
 from gnncompose.agents.features import CompositionFeatures
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.policies.surrogate import GROUPS
 
-GROUPS = ("operator", "order", "lead", "setting")
 # Log variances: of each group's features, of main effects, of pairs, of noise.
 PRIOR_MEAN = np.log([1.0, 1.0, 0.3, 0.3, 0.2, 0.1, 0.01])
 PRIOR_DEVIATION = np.array([0.5, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -81,12 +82,34 @@ def seeded(build: Callable[[], Built], seed: int) -> Built:
         return build()
 
 
+def read_checkpoint(path: str, hint: str) -> dict[str, Any]:
+    """What a checkpoint file holds; it is never unpickled into anything but plain data and tensors.
+
+    Args:
+        path: The file.
+        hint: What to do where it is not usable.
+
+    Raises:
+        GnncomposeError: The file is missing or damaged.
+    """
+    try:
+        data = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise GnncomposeError(f"{path}: there is no such checkpoint; {hint}") from None
+    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
+        reason = str(problem).splitlines()[0]
+        raise GnncomposeError(f"{path}: is no readable checkpoint ({reason}); {hint}") from None
+    if not isinstance(data, dict):
+        raise GnncomposeError(f"{path}: holds a {type(data).__name__}, no checkpoint; {hint}")
+    return data
+
+
 def policy_to_checkpoint(policy: EditPolicy) -> dict[str, Any]:
     """Weights with the architecture that they fit, as plain data and tensors."""
     recipe = policy.recipe
     return {
         "format": 1,
-        "encoder": _class_name(recipe),
+        "encoder": class_name(recipe),
         "architecture": asdict(recipe),  # type: ignore[call-overload]
         "features": dict(FEATURES),
         "weights": {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()},
@@ -104,7 +127,7 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
     Raises:
         GnncomposeError: The checkpoint is of another encoder, or of other features.
     """
-    asked = _class_name(recipe)
+    asked = class_name(recipe)
     if data.get("format") != 1 or "weights" not in data:
         raise GnncomposeError(f"{name}: is no policy of format 1; give a checkpoint.pt or policy.pt of this version")
     if data["encoder"] != asked:
@@ -116,5 +139,6 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
     return policy
 
 
-def _class_name(recipe: EncoderRecipe) -> str:
+def class_name(recipe: EncoderRecipe) -> str:
+    """Where the class of a recipe lies."""
     return f"{type(recipe).__module__}.{type(recipe).__qualname__}"

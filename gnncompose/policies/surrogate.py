@@ -9,7 +9,6 @@ task could tell. Values are scores as shares of the best model's clean score.
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
 from gnncompose.errors import GnncomposeError
-from gnncompose.policies.policy import EncoderRecipe, seeded
+from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
 
 GROUPS = ("operator", "order", "lead", "setting")
 TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")
@@ -29,6 +28,7 @@ EMBEDDING_DIM = 32
 JITTER = 1e-6
 BOUND = 6.0
 FORMAT = 1
+HINT = "experiments/train.py writes one"
 
 
 class Points(NamedTuple):
@@ -169,7 +169,7 @@ def kernel_to_checkpoint(kernel: DeepKernel, card: dict[str, Any] | None = None)
     return {
         "format": FORMAT,
         "kind": "deep_kernel",
-        "encoder": _class_name(kernel.recipe),
+        "encoder": class_name(kernel.recipe),
         "architecture": asdict(kernel.recipe),  # type: ignore[call-overload]
         "traits": TRAIT_NODE_DIM,
         "card": card or {},
@@ -187,23 +187,13 @@ def load_kernel(path: str, recipe: EncoderRecipe) -> DeepKernel:
     Raises:
         GnncomposeError: The file is missing, damaged, of another encoder, or of other features.
     """
-    try:
-        data = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise GnncomposeError(f"{path}: there is no such file; experiments/train.py writes one") from None
-    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
-        reason = str(problem).splitlines()[0]
-        raise GnncomposeError(f"{path}: is no readable surrogate ({reason}); experiments/train.py writes one") from None
-    if not isinstance(data, dict) or data.get("kind") != "deep_kernel" or data.get("format") != FORMAT:
-        raise GnncomposeError(f"{path}: is no surrogate of format {FORMAT}; experiments/train.py writes one")
-    if data["encoder"] != _class_name(recipe):
-        raise GnncomposeError(f"{path}: holds a {data['encoder']}, not a {_class_name(recipe)}; set the encoder to it")
+    data = read_checkpoint(path, HINT)
+    if data.get("kind") != "deep_kernel" or data.get("format") != FORMAT:
+        raise GnncomposeError(f"{path}: is no surrogate of format {FORMAT}; {HINT}")
+    if data["encoder"] != class_name(recipe):
+        raise GnncomposeError(f"{path}: holds a {data['encoder']}, not a {class_name(recipe)}; set the encoder to it")
     if data["traits"] != TRAIT_NODE_DIM:
         raise GnncomposeError(f"{path}: was made with {data['traits']} traits, not {TRAIT_NODE_DIM}; train it again")
     kernel = seeded(lambda: DeepKernel(type(recipe)(**data["architecture"])), seed=0)
     kernel.load_state_dict(data["weights"])
     return kernel
-
-
-def _class_name(recipe: EncoderRecipe) -> str:
-    return f"{type(recipe).__module__}.{type(recipe).__qualname__}"

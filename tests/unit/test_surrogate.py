@@ -180,11 +180,14 @@ def test_checkpoint__of_another_make_is_refused(change, message, tmp_path):
 
 
 def test_checkpoint__missing_or_damaged_is_told(tmp_path):
-    with pytest.raises(GnncomposeError, match="no such file"):
+    with pytest.raises(GnncomposeError, match="no such checkpoint"):
         load_kernel(str(tmp_path / "none.pt"), RECIPE)
     (tmp_path / "damaged.pt").write_bytes(b"PK")
-    with pytest.raises(GnncomposeError, match="no readable surrogate"):
+    with pytest.raises(GnncomposeError, match="no readable checkpoint"):
         load_kernel(str(tmp_path / "damaged.pt"), RECIPE)
+    torch.save([1.0], tmp_path / "list.pt")
+    with pytest.raises(GnncomposeError, match="holds a list, no checkpoint"):
+        load_kernel(str(tmp_path / "list.pt"), RECIPE)
 
 
 def test_gnn_ts__refuses_an_unknown_acquisition():
