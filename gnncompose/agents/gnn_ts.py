@@ -19,7 +19,7 @@ from scipy.stats import norm
 from torch_geometric.data import Data
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.candidates import Candidates
+from gnncompose.agents.candidates import Candidates, drawn_function
 from gnncompose.agents.features import CompositionFeatures
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.space import Space
@@ -28,13 +28,13 @@ from gnncompose.encoding import CatalogFeatures, encode, join
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import (
-    GROUPS,
-    JITTER,
     DeepKernel,
     DeepKernelProcess,
     Points,
+    group_numbers,
     kernel_to_checkpoint,
     load_kernel,
+    score_scale,
 )
 
 RIDGE = 1e-3
@@ -121,7 +121,7 @@ class GNNThompson:
     ) -> Vector:
         """What the acquisition makes of each candidate."""
         if self.acquisition == "thompson":
-            return drawn(mean, covariance, generator) * scale + beside
+            return drawn_function(mean, covariance, generator) * scale + beside
         deviation = np.sqrt(np.maximum(covariance.diagonal(), 1e-12)) * scale
         above = (mean * scale + beside - max(trial.reward for trial in known)) / deviation
         return deviation * (above * norm.cdf(above) + norm.pdf(above))
@@ -129,16 +129,6 @@ class GNNThompson:
     def checkpoint(self) -> dict[str, Any] | None:
         """The surrogate of the latest run; None before the first."""
         return None if self._latest is None else kernel_to_checkpoint(self._latest)
-
-
-def drawn(mean: Vector, covariance: Float[np.ndarray, "candidate candidate"], generator: np.random.Generator) -> Vector:
-    """A function of a posterior at the candidates."""
-    normal, jitter = generator.standard_normal(len(mean)), JITTER
-    while True:
-        lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(covariance + jitter * np.eye(len(mean))))
-        if not failed:
-            return mean + lower.numpy() @ normal
-        jitter *= 10.0  # rounding left a direction with a variance below 0
 
 
 class Described(NamedTuple):
@@ -165,14 +155,13 @@ class View:
             catalog: Whose compositions.
             kernel: Embeds them.
         """
-        scores = [model.profile.score for model in catalog.models if model.profile.score is not None]
         latencies_ms = [model.profile.latency_ms for model in catalog.models if model.profile.latency_ms is not None]
-        self.scale = max([score for score in scores if score > 0], default=1.0)
+        self.scale = score_scale(catalog)
         self._slowest_ms = max(latencies_ms, default=1.0) or 1.0
         self._kernel = kernel
         self._traits = CatalogFeatures.traits_of(catalog)
         self._features = CompositionFeatures(catalog)
-        self.group = torch.tensor([GROUPS.index(group) for group in self._features.groups])
+        self.group = group_numbers(self._features.groups)
         self._known: dict[str, Described] = {}
 
     def points(self, compositions: Sequence[Composition]) -> Points:

@@ -16,7 +16,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
+from gnncompose.agents.candidates import JITTER, Candidates, drawn_anywhere, drawn_function, standardised
 from gnncompose.agents.features import CompositionFeatures
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
@@ -25,7 +25,6 @@ from gnncompose.policies.surrogate import GROUPS
 # Log variances: of each group's features, of main effects, of pairs, of noise.
 PRIOR_MEAN = np.log([1.0, 1.0, 0.3, 0.3, 0.2, 0.1, 0.01])
 PRIOR_DEVIATION = np.array([0.5, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5])
-JITTER = 1e-6
 Matrix = Float[np.ndarray, "row column"]
 Vector = Float[np.ndarray, " row"]
 
@@ -134,13 +133,7 @@ class AnovaProcess:
     def sample(self, x: Matrix, y: Vector, candidates: Matrix, generator: np.random.Generator) -> Vector:
         """A function of the posterior at the candidates."""
         mean, covariance = self.posterior(x, y, candidates)
-        jitter = JITTER * max(1.0, float(np.diag(covariance).max()))
-        while True:
-            try:
-                root = cholesky(covariance + jitter * np.eye(len(mean)), lower=True)
-                return mean + root @ generator.standard_normal(len(mean))
-            except LinAlgError:  # rounding left a direction with a variance below 0
-                jitter *= 10
+        return drawn_function(mean, covariance, generator)
 
     def _factor(self, x: Matrix, log_variances: Vector) -> Matrix:
         noise = np.exp(log_variances[-1]) + JITTER

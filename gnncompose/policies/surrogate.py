@@ -8,6 +8,7 @@ task could tell. Values are scores as shares of the best model's clean score.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from gnncompose.catalog.catalog import Catalog
 from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
 from gnncompose.errors import GnncomposeError
 from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
@@ -29,6 +31,16 @@ JITTER = 1e-6
 BOUND = 6.0
 FORMAT = 1
 HINT = "experiments/train.py writes one"
+
+
+def score_scale(catalog: Catalog) -> float:
+    """The score that counts as 1: that of the best model on clean data; 1 where none is known."""
+    return max([model.profile.score for model in catalog.models if model.profile.score], default=1.0)
+
+
+def group_numbers(groups: Sequence[str]) -> Int[Tensor, " feature"]:
+    """Of each feature, the number of its group in `GROUPS`."""
+    return torch.tensor([GROUPS.index(group) for group in groups])
 
 
 class Points(NamedTuple):

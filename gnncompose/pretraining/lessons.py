@@ -17,7 +17,7 @@ from gnncompose.composition.transitions import Transitions
 from gnncompose.encoding import CatalogFeatures, encode
 from gnncompose.evaluation.recording.table import open_table
 from gnncompose.evaluation.table import table_folder
-from gnncompose.policies.surrogate import GROUPS
+from gnncompose.policies.surrogate import GROUPS, group_numbers, score_scale
 
 WALK_EDITS = 8
 NEAR_EDITS = 4
@@ -70,7 +70,6 @@ class Lessons:
         """
         table = open_table(table_folder(name))
         catalog = table.task.catalog
-        known = [model.profile.score for model in catalog.models if model.profile.score]
         conditions = table.task.conditions
         scores = np.stack([table.figures(condition, "validation").score for condition in conditions])
         self.name, self.catalog_sha256 = name, catalog.sha256
@@ -78,10 +77,10 @@ class Lessons:
         rows, near = drawn_rows(Transitions.of(table.space, catalog), start, scores, count, generator)
         compositions = [table.space.composition(row) for row in rows.tolist()]
         traits, features = CatalogFeatures.traits_of(catalog), CompositionFeatures(catalog)
-        self.values = scores[:, rows] / max(known, default=1.0)
+        self.values = scores[:, rows] / score_scale(catalog)
         self.graphs: list[Data] = [encode(composition, [], traits) for composition in compositions]
         self.features = features(compositions)
-        self.group = torch.tensor([GROUPS.index(group) for group in features.groups])
+        self.group = group_numbers(features.groups)
         self._near = np.isin(rows, near)
         self._uses = self.features[:, self.group.numpy() == GROUPS.index("operator")] > 0
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from synthetic import CASCADE, MEAN, large_space, model, space_of, transform
 
-from gnncompose.agents.gnn_ts import GNNThompson, View, drawn
+from gnncompose.agents.candidates import drawn_function
+from gnncompose.agents.gnn_ts import GNNThompson, View
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
 from gnncompose.encoding import TRAIT_DIM, TRAIT_NODE_DIM, CatalogFeatures, encode, join, operator_traits
@@ -98,10 +99,10 @@ def test_fit__raises_likelihood_times_prior():
 def test_drawn__has_the_posteriors_mean_and_covariance():
     generator = np.random.default_rng(0)
     spread = np.array([[1.0, 0.6], [0.6, 0.5]])
-    draws = np.array([drawn(np.array([1.0, -1.0]), spread, generator) for _ in range(4000)])
+    draws = np.array([drawn_function(np.array([1.0, -1.0]), spread, generator) for _ in range(4000)])
     np.testing.assert_allclose(draws.mean(axis=0), [1.0, -1.0], atol=0.06)
     np.testing.assert_allclose(np.cov(draws.T), spread, atol=0.06)
-    flat = drawn(np.zeros(3), np.ones((3, 3)), generator)  # of rank 1
+    flat = drawn_function(np.zeros(3), np.ones((3, 3)), generator)  # of rank 1
     assert np.ptp(flat) < 0.05
 
 
