@@ -7,6 +7,7 @@ from those before it, whatever their order and number: the network learns to be 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 import time
@@ -24,6 +25,7 @@ from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
 from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
 from gnncompose.provenance import git_sha, hardware, versions
+from gnncompose.tracking.files import write_atomically
 
 FAMILIES = slice(2 + TRAIT_DIM - FAMILY_BITS, 2 + TRAIT_DIM)
 VARIANCE_RATE = 10.0  # times the learning rate of the weights: there are few, and none of them is far off for long
@@ -171,12 +173,14 @@ def train(
         "hardware": hardware(),
         "versions": versions(),
     }
-    torch.save(kernel_to_checkpoint(kernel, card), folder / SURROGATE)
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    with (folder / CURVE).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(curve[-1]))
-        writer.writeheader()
-        writer.writerows(curve)
+    content, table = io.BytesIO(), io.StringIO(newline="")
+    torch.save(kernel_to_checkpoint(kernel, card), content)
+    writer = csv.DictWriter(table, list(curve[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    write_atomically(folder / CURVE, table.getvalue().encode())
+    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+    write_atomically(folder / SURROGATE, content.getvalue())
     print(f"{folder / SURROGATE}: search with agent=gnn_ts agent.checkpoint={folder / SURROGATE}")
 
 
