@@ -17,6 +17,7 @@ from jaxtyping import Float
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.tree import Composition, Expression, Input, Node
 
+GROUPS = ("operator", "order", "lead", "setting")
 REMEMBERED = 4096
 LONG = 4.0  # a way, or a combiner, of this size counts as 1
 
@@ -64,8 +65,9 @@ class CompositionFeatures:
     """Lays out and fills the vectors of one catalog.
 
     Attributes:
-        groups: Of each column, what it tells: `operator` (share of ways through it), `order` (share of ways on which
-            one transform comes before another), `lead` (whether it is on the leading way) or `setting`.
+        groups: Of each column, what it tells, one of `GROUPS`: `operator` (share of ways through it), `order` (share
+            of ways on which one transform comes before another), `lead` (whether it is on the leading way) or
+            `setting`.
     """
 
     def __init__(self, catalog: Catalog) -> None:

@@ -18,12 +18,12 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from gnncompose.agents.features import GROUPS
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
 from gnncompose.errors import GnncomposeError
 from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
 
-GROUPS = ("operator", "order", "lead", "setting")
 TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")
 UNTRAINED = (0.1, 0.003, 0.01, 0.02, 0.02, 0.005, 0.005, 1.0, 0.0005)
 EMBEDDING_DIM = 32

@@ -32,9 +32,9 @@ from synthetic import (
 import gnncompose.agents.peers
 from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import Candidates
-from gnncompose.agents.features import CompositionFeatures, ways
+from gnncompose.agents.features import GROUPS, CompositionFeatures, ways
 from gnncompose.agents.frugal import Frugal, from_scores
-from gnncompose.agents.gp_ts import GROUPS, AnovaProcess
+from gnncompose.agents.gp_ts import AnovaProcess
 from gnncompose.agents.ipa import LEAST_ERROR, Plan, Program
 from gnncompose.agents.peers.inverted import AskingEvaluator, inverted
 from gnncompose.composition.edits import Limits

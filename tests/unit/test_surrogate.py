@@ -6,6 +6,7 @@ import torch
 from synthetic import CASCADE, MEAN, large_space, model, space_of, transform
 
 from gnncompose.agents.candidates import drawn_function
+from gnncompose.agents.features import GROUPS
 from gnncompose.agents.gnn_ts import GNNThompson, View
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
@@ -14,7 +15,6 @@ from gnncompose.errors import GnncomposeError
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.policy import seeded
 from gnncompose.policies.surrogate import (
-    GROUPS,
     JITTER,
     TERMS,
     UNTRAINED,
