@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +27,7 @@ from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import Context, Packed, pack
+from gnncompose.encoding import Context, Packed
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.policies.policy import (
     EditPolicy,
@@ -185,8 +185,8 @@ class _Run:
         if may_stop or not allowed:
             allowed = [*allowed, visit.stop]
         with torch.no_grad():
-            packed = pack([visit.graph], [Context(self.left, visit.reward)])
-            values = self._values(self.online, packed).numpy()[allowed]
+            packed = self.visited.graphs.pack([visit.number], [Context(self.left, visit.reward)], [allowed])
+            values = self._values(self.online, packed).numpy()
         newness = self._newness(visit, allowed)
         return allowed[self.agent.exploration.choose(values, 1.0 - self.left, self.generator, newness)]
 
@@ -214,10 +214,10 @@ class _Run:
         """One gradient step on a batch from the replay."""
         batch = self.replay.sample(self.agent.batch_size, self.generator)
         aims = self._targets(batch)
-        packed = pack(
-            [t.before.graph for t in batch],
+        packed = self.visited.graphs.pack(
+            [t.before.number for t in batch],
             [Context(t.budget_left, t.before.reward) for t in batch],
-            chosen=[t.edit for t in batch],
+            [[t.edit] for t in batch],
         )
         loss = F.smooth_l1_loss(self._values(self.online, packed), aims)
         self.optimizer.zero_grad()
@@ -228,10 +228,6 @@ class _Run:
         if self.updates % self.agent.target_interval == 0:
             self.target.load_state_dict(self.online.state_dict())
 
-    def _known(self, visit: Visit) -> Bool[Tensor, " edit"]:
-        """Which edits lead to a visited composition; `Stop`, the last, is worth 0 for sure."""
-        return torch.tensor([*(successor in self.visited for successor in visit.successors), True])
-
     @torch.no_grad()
     def _targets(self, batch: Sequence[Transition]) -> Float[Tensor, " batch"]:
         """Double Q-learning: the online network chooses the next edit, the target network values it.
@@ -240,13 +236,13 @@ class _Run:
         would be that of the network's errors (Fujimoto et al., Off-policy deep reinforcement learning without
         exploration, ICML 2019).
         """
-        packed = pack([t.after.graph for t in batch], [Context(t.budget_left, t.after.reward) for t in batch])
-        known = torch.cat([self._known(t.after) for t in batch])
-        online = self._values(self.online, packed).masked_fill(~known, -torch.inf)
-        counts = [len(t.after.graph.edit_kind) for t in batch]
-        firsts = np.cumsum([0, *counts[:-1]]).tolist()
-        best = torch.stack([part.argmax() + f for part, f in zip(online.split(counts), firsts, strict=True)])
-        values = self._values(self.target, packed.picked(best))
+        numbers = [t.after.number for t in batch]
+        contexts = [Context(t.budget_left, t.after.reward) for t in batch]
+        known = [t.after.known for t in batch]
+        online = self._values(self.online, self.visited.graphs.pack(numbers, contexts, known))
+        parts = online.split([len(edits) for edits in known])
+        best = [[edits[int(part.argmax())]] for edits, part in zip(known, parts, strict=True)]
+        values = self._values(self.target, self.visited.graphs.pack(numbers, contexts, best))
         rewards = torch.tensor([t.reward for t in batch])
         return rewards + torch.tensor([t.discount for t in batch]) * values
 

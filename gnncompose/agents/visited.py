@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch_geometric.data import Data
-
 from gnncompose.composition.edits import Stop
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import CatalogFeatures, encode
+from gnncompose.encoding import CatalogFeatures, Packer, encode
 from gnncompose.evaluation.evaluation import Trial
 
 
@@ -22,13 +20,15 @@ class Visit:
         composition: What was evaluated.
         reward: Its reward.
         successors: Where each edit leads; `Stop`, the last edit, leads nowhere and has no entry.
-        graph: The encoded composition with all its edits, `Stop` last.
+        number: Of its graph in `Visited.graphs`, which has all its edits, `Stop` last.
+        known: Numbers of the edits that lead to visited compositions, `Stop` among them.
     """
 
     composition: Composition
     reward: float
     successors: tuple[Composition, ...]
-    graph: Data
+    number: int
+    known: list[int]
 
     @property
     def stop(self) -> int:
@@ -54,6 +54,9 @@ class Visited:
 
     Edits are deterministic and a re-visit is free, so any edit between two visited compositions is as good as
     walked: its transition is known without a step.
+
+    Attributes:
+        graphs: The encoded compositions.
     """
 
     def __init__(self, space: Space) -> None:
@@ -64,6 +67,7 @@ class Visited:
         """
         self.space = space
         self.catalog = CatalogFeatures.of(space.catalog)
+        self.graphs = Packer()
         self.by_id: dict[str, Visit] = {}
         self._leading_to: dict[str, list[tuple[Visit, int]]] = {}
 
@@ -81,13 +85,17 @@ class Visited:
             return self.by_id[key], []
         reachable = self.space.successors(trial.composition)
         graph = encode(trial.composition, [*(edit for edit, _ in reachable), Stop()], self.catalog)
-        visit = Visit(trial.composition, trial.reward, tuple(c for _, c in reachable), graph)
+        successors = tuple(composition for _, composition in reachable)
+        visit = Visit(trial.composition, trial.reward, successors, self.graphs.add(graph), [len(successors)])
         self.by_id[key] = visit
-        known = [Step(before, edit, visit) for before, edit in self._leading_to.get(key, [])]
-        for edit, successor in enumerate(visit.successors):
-            self._leading_to.setdefault(successor.id, []).append((visit, edit))
+        known = [Step(before, edit, visit) for before, edit in self._leading_to.pop(key, [])]
+        for edit, successor in enumerate(successors):
             if successor.id in self.by_id:
                 known.append(Step(visit, edit, self.by_id[successor.id]))
+            else:
+                self._leading_to.setdefault(successor.id, []).append((visit, edit))
+        for step in known:
+            step.before.known.append(step.edit)
         return visit, known
 
     @property

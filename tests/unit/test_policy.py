@@ -16,7 +16,7 @@ from synthetic import (
     tiny_space,
     transform,
 )
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from gnncompose.agents.agent import search
 from gnncompose.agents.dqn import DQN, load_policy
@@ -25,7 +25,7 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import KINDS, Limits, SetParameter
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, make_node
-from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, Context, encode, operator_features, pack
+from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, Context, Packer, encode, operator_features
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
@@ -38,11 +38,18 @@ def policy(seed: int = 0) -> EditPolicy:
     return seeded(lambda: EditPolicy(Gine(16, 2)), seed)
 
 
+def packer_of(graphs) -> Packer:
+    packer = Packer()
+    for graph in graphs:
+        packer.add(graph)
+    return packer
+
+
 def scores(space: Space, composition, scorer: EditPolicy, edits=None) -> torch.Tensor:
     features = CatalogFeatures.of(space.catalog)
     graph = encode(composition, edits or space.legal_edits(composition), features)
     with torch.no_grad():
-        return scorer(pack([graph], [CONTEXT]), features.operators)
+        return scorer(packer_of([graph]).pack([0], [CONTEXT]), features.operators)
 
 
 def test_encode__gives_a_graph_with_input_and_output_nodes():
@@ -109,13 +116,42 @@ def test_policy__packed_scores_are_those_of_single_graphs():
     compositions = [space.random(generator, 6) for _ in range(5)]
     graphs = [encode(c, space.legal_edits(c), features) for c in compositions]
     contexts = [Context(i / 5, -i / 5) for i in range(5)]
+    packer, order = packer_of(graphs), [3, 0, 3, 4]
     with torch.no_grad():
-        together = scorer(pack(graphs, contexts), features.operators)
-        alone = [scorer(pack([g], [c]), features.operators) for g, c in zip(graphs, contexts, strict=True)]
-        chosen = [len(part) // 2 for part in alone]
-        picked = scorer(pack(graphs, contexts, chosen), features.operators)
+        together = scorer(packer.pack(range(5), contexts), features.operators)
+        alone = [
+            scorer(packer_of([g]).pack([0], [c]), features.operators) for g, c in zip(graphs, contexts, strict=True)
+        ]
+        chosen = [[len(alone[number]) // 2, 0] for number in order]
+        picked = scorer(packer.pack(order, [contexts[number] for number in order], chosen), features.operators)
     torch.testing.assert_close(together, torch.cat(alone))
-    torch.testing.assert_close(picked, torch.stack([part[c] for part, c in zip(alone, chosen, strict=True)]))
+    torch.testing.assert_close(picked, torch.cat([alone[n][edits] for n, edits in zip(order, chosen, strict=True)]))
+
+
+def test_gine__gives_the_very_numbers_of_torch_geometric():
+    space, encoder = large_space(), seeded(Gine(16, 2).build, 0)
+    composition = space.random(np.random.default_rng(4), 8)
+    data = encode(composition, [], CatalogFeatures.of(space.catalog))
+    nodes = torch.relu(encoder.enter(data.x))
+    for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
+        nodes = nodes + torch.relu(norm(convolution(nodes, data.edge_index, data.edge_attr)))
+    assert torch.equal(encoder(data.x, data.edge_index, data.edge_attr), nodes)
+
+
+def test_packer__gives_what_a_batch_of_torch_geometric_gives():
+    space = large_space()
+    features, generator = CatalogFeatures.of(space.catalog), np.random.default_rng(2)
+    graphs = [encode(c, space.legal_edits(c), features) for c in (space.random(generator, 6) for _ in range(6))]
+    order = [5, 1, 1, 0]
+    packed = packer_of(graphs).pack(order, [CONTEXT] * 4)
+    batch = Batch.from_data_list([graphs[number] for number in order])
+    for name in ("x", "edge_index", "edge_attr", "edit_kind", "edit_operator", "edit_values"):
+        assert torch.equal(getattr(packed, name), batch[name])
+    assert torch.equal(packed.graph, batch.batch)
+    firsts = batch.ptr[:-1][packed.edit_graph]
+    assert torch.equal(packed.edit_source - firsts, batch.edit_source)
+    assert torch.equal(packed.edit_consumer - firsts, batch.edit_consumer)
+    assert torch.equal(packed.context, torch.tensor([list(CONTEXT)] * 4))
 
 
 def test_policy__tells_apart_values_and_places():
