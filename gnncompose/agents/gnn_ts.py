@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import norm
-from torch_geometric.data import Data
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.candidates import Candidates, drawn_function
+from gnncompose.agents.candidates import Candidates
 from gnncompose.agents.features import CompositionFeatures
+from gnncompose.agents.gp_ts import AnovaProcess
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
@@ -38,6 +38,7 @@ from gnncompose.policies.surrogate import (
 )
 
 RIDGE = 1e-3
+LEAST_UNIT = 1e-6
 AT_ONCE = 512
 FIRST_FIT = 4
 Acquisition = Literal["expected_improvement", "thompson"]
@@ -53,7 +54,7 @@ class GNNThompson:
         checkpoint: str | None = None,
         acquisition: Acquisition = "expected_improvement",
         incumbents: int = 20,
-        pool: int = 400,
+        pool: int = 2000,
         refit: float = 1.25,
         deviation: float = 1.0,
         rows: int = 600,
@@ -92,38 +93,33 @@ class GNNThompson:
         kernel = self._kernel or seeded(lambda: DeepKernel(self.encoder), seed)
         self._latest = kernel
         view = View(space.catalog, kernel)
-        process = DeepKernelProcess(kernel, view.group, self.deviation)
+        process = DeepKernelProcess(kernel, group_numbers(view.groups), self.deviation)
+        beside = Beside(view)
         candidates = Candidates(space, self.incumbents, self.pool, generator)
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
         while pool := candidates(list(trials.values())):
             known = list(trials.values())[-self.rows :]
-            points, values = view.points([trial.composition for trial in known]), view.values(known)
+            points, values = view([trial.composition for trial in known]).points, view.values(known)
             if len(trials) >= self.refit * fitted_at:
                 process.fit(points, values)
+                beside.fit(known)
                 fitted_at = len(trials)
-            mean, covariance = process.posterior(points, values, view.points(pool))
-            beside = view.beside(known, pool)
-            worth = self._worth(mean.numpy(), covariance.numpy(), view.scale, beside, known, generator)
+            score, variance = process.posterior(points, values, view(pool).points)
+            rest, rest_variance = beside.posterior(known, pool)
+            mean, variance = score.numpy() * view.scale + rest, variance.numpy() * view.scale**2 + rest_variance
+            worth = self._worth(mean, variance, max(trial.reward for trial in known), generator)
             chosen = pool[int(np.argmax(worth))]
             trials[chosen.id] = yield chosen
 
     _latest: DeepKernel | None = None
 
-    def _worth(
-        self,
-        mean: Vector,
-        covariance: Float[np.ndarray, "candidate candidate"],
-        scale: float,
-        beside: Vector,
-        known: Sequence[Trial],
-        generator: np.random.Generator,
-    ) -> Vector:
-        """What the acquisition makes of each candidate."""
+    def _worth(self, mean: Vector, variance: Vector, best: float, generator: np.random.Generator) -> Vector:
+        """What the acquisition makes of each candidate, where the best reward so far is this."""
+        deviation = np.sqrt(np.maximum(variance, 1e-12))
         if self.acquisition == "thompson":
-            return drawn_function(mean, covariance, generator) * scale + beside
-        deviation = np.sqrt(np.maximum(covariance.diagonal(), 1e-12)) * scale
-        above = (mean * scale + beside - max(trial.reward for trial in known)) / deviation
+            return generator.normal(mean, deviation)
+        above = (mean - best) / deviation
         return deviation * (above * norm.cdf(above) + norm.pdf(above))
 
     def checkpoint(self) -> dict[str, Any] | None:
@@ -132,19 +128,31 @@ class GNNThompson:
 
 
 class Described(NamedTuple):
-    """A composition as it is remembered."""
+    """Compositions as they are remembered.
+
+    Attributes:
+        embedding: float64[composition, EMBEDDING_DIM].
+        mean: float64[composition]: what is expected before anything was evaluated.
+        features: float64[composition, feature]: of the catalog's own operators.
+        load: float64[composition, 4]: what tells of latency and cost.
+    """
 
     embedding: np.ndarray
-    mean: float
+    mean: np.ndarray
     features: np.ndarray
     load: np.ndarray
+
+    @property
+    def points(self) -> Points:
+        """As the surrogate's process sees them."""
+        return Points(*(torch.from_numpy(part) for part in self[:3]))
 
 
 class View:
     """How the surrogate sees the compositions of one catalog; each is encoded once.
 
     Attributes:
-        group: Of each feature, its number in `GROUPS`.
+        groups: Of each feature, its group.
         scale: Score that counts as 1: that of the best model on clean data.
     """
 
@@ -161,17 +169,38 @@ class View:
         self._kernel = kernel
         self._traits = CatalogFeatures.traits_of(catalog)
         self._features = CompositionFeatures(catalog)
-        self.group = group_numbers(self._features.groups)
-        self._known: dict[str, Described] = {}
+        self.groups = self._features.groups
+        self._rows: dict[str, int] = {}
+        self._described: Described | None = None
 
-    def points(self, compositions: Sequence[Composition]) -> Points:
-        """Compositions as points, in float64."""
-        found = self._described(compositions)
-        return Points(
-            embedding=torch.from_numpy(np.array([one.embedding for one in found])),
-            mean=torch.tensor([one.mean for one in found], dtype=torch.float64),
-            features=torch.from_numpy(np.array([one.features for one in found])),
+    def __call__(self, compositions: Sequence[Composition]) -> Described:
+        """Describe compositions, at least one."""
+        new = list({c.id: c for c in compositions if c.id not in self._rows}.values())
+        parts = [self._new(new[start : start + AT_ONCE]) for start in range(0, len(new), AT_ONCE)]
+        if parts:
+            known = parts if self._described is None else [self._described, *parts]
+            self._described = Described(*(np.concatenate(part) for part in zip(*known, strict=True)))
+            self._rows |= {c.id: row for row, c in enumerate(new, start=len(self._rows))}
+        assert self._described is not None
+        rows = [self._rows[composition.id] for composition in compositions]
+        return Described(*(part[rows] for part in self._described))
+
+    def _new(self, compositions: Sequence[Composition]) -> Described:
+        graphs = join([encode(composition, [], self._traits) for composition in compositions])
+        with torch.no_grad():
+            embedding, mean = self._kernel(graphs)
+        return Described(
+            embedding=embedding.double().numpy(),
+            mean=mean.double().numpy(),
+            features=self._features(compositions),
+            load=np.array([self._load(composition) for composition in compositions]),
         )
+
+    def _load(self, composition: Composition) -> list[float]:
+        """The profiled latency, the number of nodes, and whether rows may skip some."""
+        latencies_ms = [node.operator.profile.latency_ms or 0.0 for node in composition.nodes]
+        skips = any(node.operator.kind in ("cascade", "router") for node in composition.nodes)
+        return [1.0, sum(latencies_ms) / self._slowest_ms, len(latencies_ms) / 4.0, float(skips)]
 
     def values(self, trials: Sequence[Trial]) -> Float[torch.Tensor, " trial"]:
         """Scores as shares of `scale`; a failure counts as the worst that was measured."""
@@ -179,37 +208,66 @@ class View:
         worst = min((score for score in scores if score is not None), default=0.0)
         return torch.tensor([worst if score is None else score for score in scores], dtype=torch.float64) / self.scale
 
-    def beside(self, trials: Sequence[Trial], asked: Sequence[Composition]) -> Vector:
-        """Predicts what the reward has beside the score, by ridge regression on the profiles of what runs."""
-        measured = [trial for trial in trials if trial.evaluation is not None]
+
+class Left(NamedTuple):
+    """What ridge regression leaves of the reward beside the score, in units of its deviation.
+
+    Attributes:
+        features: float[trial, feature].
+        values: float[trial].
+        unit: What 1 stands for.
+        mean: Of the reward beside the score.
+        weights: float[load]: of the regression.
+    """
+
+    features: np.ndarray
+    values: np.ndarray
+    unit: float
+    mean: float
+    weights: np.ndarray
+
+
+class Beside:
+    """Predicts what the reward has beside the score, which is latency and cost.
+
+    Ridge regression on the profiles of what runs; of what that leaves, a Gaussian process over operators and pairs.
+    """
+
+    def __init__(self, view: View) -> None:
+        """Begin with the prior's variances.
+
+        Args:
+            view: How compositions are seen.
+        """
+        self._view = view
+        self._process = AnovaProcess(view.groups)
+
+    def fit(self, trials: Sequence[Trial]) -> None:
+        """Fit the variances."""
+        left = self._left(trials)
+        if left is not None:
+            self._process.fit(left.features, left.values)
+
+    def posterior(self, trials: Sequence[Trial], asked: Sequence[Composition]) -> tuple[Vector, Vector]:
+        """Mean and variance of each composition that is asked for."""
+        left = self._left(trials)
+        if left is None:
+            return np.zeros(len(asked)), np.zeros(len(asked))
+        found = self._view(asked)
+        mean, variance = self._process.marginals(left.features, left.values, found.features)
+        regressed = left.mean + found.load @ left.weights
+        return regressed + left.unit * mean, left.unit**2 * variance
+
+    def _left(self, trials: Sequence[Trial]) -> Left | None:
+        """None where nothing was measured."""
+        measured = [(trial, trial.evaluation) for trial in trials if trial.evaluation is not None]
         if not measured:
-            return np.zeros(len(asked))
-        x = np.array([one.load for one in self._described([trial.composition for trial in measured])])
-        rest = np.array([trial.reward - trial.evaluation.score for trial in measured if trial.evaluation])
-        weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (rest - rest.mean()))
-        return rest.mean() + np.array([one.load for one in self._described(asked)]) @ weights
-
-    def _described(self, compositions: Sequence[Composition]) -> list[Described]:
-        new = list({c.id: c for c in compositions if c.id not in self._known}.values())
-        for start in range(0, len(new), AT_ONCE):
-            some = new[start : start + AT_ONCE]
-            with torch.no_grad():
-                embeddings, means = self._kernel(join([self._graph(composition) for composition in some]))
-            features = self._features(some)
-            for number, composition in enumerate(some):
-                self._known[composition.id] = Described(
-                    embedding=embeddings[number].double().numpy(),
-                    mean=float(means[number]),
-                    features=features[number],
-                    load=self._load(composition),
-                )
-        return [self._known[composition.id] for composition in compositions]
-
-    def _graph(self, composition: Composition) -> Data:
-        return encode(composition, [], self._traits)
-
-    def _load(self, composition: Composition) -> np.ndarray:
-        """What tells of latency and cost: the profiled latency, the number of nodes, and whether rows may skip some."""
-        latencies_ms = [node.operator.profile.latency_ms or 0.0 for node in composition.nodes]
-        skips = any(node.operator.kind in ("cascade", "router") for node in composition.nodes)
-        return np.array([1.0, sum(latencies_ms) / self._slowest_ms, len(latencies_ms) / 4.0, float(skips)])
+            return None
+        found = self._view([trial.composition for trial, _ in measured])
+        x = found.load
+        rest = np.array([trial.reward - evaluation.score for trial, evaluation in measured])
+        mean = float(rest.mean())
+        weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (rest - mean))
+        left = rest - mean - x @ weights
+        unit = max(float(left.std()), LEAST_UNIT)
+        return Left(found.features, left / unit, unit, mean, weights)

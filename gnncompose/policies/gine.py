@@ -58,7 +58,8 @@ class GineEncoder(nn.Module):
         """
         nodes, (source, target) = torch.relu(self.enter(x)), edge_index
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            messages = torch.relu(nodes[source] + convolution.lin(edge_attr))
+            edges, update = convolution.get_submodule("lin"), convolution.get_submodule("nn")
+            messages = torch.relu(nodes[source] + edges(edge_attr))
             heard = torch.zeros_like(nodes).index_add(0, target, messages)
-            nodes = nodes + torch.relu(norm(convolution.nn(heard + nodes)))
+            nodes = nodes + torch.relu(norm(update(heard + nodes)))
         return nodes

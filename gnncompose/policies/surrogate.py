@@ -110,6 +110,18 @@ def covariance(
     return variances[0] + deep + main + variances[-2] * pairs
 
 
+def prior_variance(
+    log_variances: Float[Tensor, " term"], a: Points, group: Int[Tensor, " feature"]
+) -> Float[Tensor, "*set a"]:
+    """The diagonal of the covariance of points with themselves."""
+    variances, dim, first = log_variances.exp(), a.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
+    squares = a.features.square() * variances[first : first + len(GROUPS)][group]
+    main = squares.sum(-1)
+    pairs = 0.5 * (main.square() - squares.square().sum(-1))
+    deep = variances[1] * a.embedding.square().sum(-1) / dim + variances[2]
+    return variances[0] + deep + main + variances[-2] * pairs
+
+
 def negative_log_likelihood(
     log_variances: Float[Tensor, " term"], points: Points, values: Tensor, group: Int[Tensor, " feature"]
 ) -> Tensor:
@@ -160,15 +172,15 @@ class DeepKernelProcess:
 
     def posterior(
         self, points: Points, values: Float[Tensor, " point"], asked: Points
-    ) -> tuple[Float[Tensor, " asked"], Float[Tensor, "asked asked"]]:
-        """Mean and covariance at points that are asked for, given values."""
+    ) -> tuple[Float[Tensor, " asked"], Float[Tensor, " asked"]]:
+        """Mean and variance at points that are asked for, given values."""
         noise = (self.log_variances[-1].exp() + JITTER) * torch.eye(len(values), dtype=values.dtype)
         lower = torch.linalg.cholesky(covariance(self.log_variances, points, points, self._group) + noise)
         cross = covariance(self.log_variances, points, asked, self._group)
         half = torch.linalg.solve_triangular(lower, cross, upper=False)
         white = torch.linalg.solve_triangular(lower, (values - points.mean).unsqueeze(1), upper=False)
-        among = covariance(self.log_variances, asked, asked, self._group)
-        return asked.mean + (half.T @ white).squeeze(1), among - half.T @ half
+        variance = prior_variance(self.log_variances, asked, self._group) - half.square().sum(0)
+        return asked.mean + (half.T @ white).squeeze(1), variance
 
 
 def kernel_to_checkpoint(kernel: DeepKernel, card: dict[str, Any] | None = None) -> dict[str, Any]:
