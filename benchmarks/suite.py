@@ -76,7 +76,8 @@ class Suite(BaseModel):
 
     Attributes:
         tasks: Conditions of each task.
-        agents: Further settings of each agent; one of them may be `agent=LEAF`, else the name is the leaf's.
+        agents: Further settings of each agent, with `{name}` for the name of the task; one of them may be
+            `agent=LEAF`, else the agent's name is the leaf's.
         seeds: How many; the first is 0.
         budgets: Each of them is a run of its own.
         evaluator: Leaf of the evaluator.
@@ -123,7 +124,7 @@ class Suite(BaseModel):
                 settings = [setting.format(name=task) for setting in self.task]
                 settings += [f"condition={condition}", f"agent={_leaf(agent, own)}"]
                 settings += [f"budget={budget}", f"seed={seed}", f"evaluator={self.evaluator}", "tracker=files"]
-                settings += [*self.overrides, *(s for s in own if not s.startswith("agent="))]
+                settings += [*self.overrides, *(s.format(name=task) for s in own if not s.startswith("agent="))]
                 found.append(Cell(name, task, condition, agent, budget, seed, self.evaluator, tuple(settings)))
         return found
 

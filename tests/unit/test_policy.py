@@ -1,5 +1,7 @@
 """The encoding and the policy: by features, of any catalog, of any size."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -29,13 +31,15 @@ from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, Context
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
-from gnncompose.policies.policy import EditPolicy, policy_to_checkpoint, seeded
+from gnncompose.policies.policy import EditPolicy, EncoderRecipe, policy_to_checkpoint, seeded
+from gnncompose.policies.relational import Relational
 
 CONTEXT = Context(0.5, 0.1)
+ENCODERS = pytest.mark.parametrize("encoder", [Gine(16, 2), Relational(16, 2)], ids=["gine", "relational"])
 
 
-def policy(seed: int = 0) -> EditPolicy:
-    return seeded(lambda: EditPolicy(Gine(16, 2)), seed)
+def policy(seed: int = 0, encoder: EncoderRecipe = Gine(16, 2)) -> EditPolicy:  # noqa: B008
+    return seeded(lambda: EditPolicy(encoder), seed)
 
 
 def packer_of(graphs) -> Packer:
@@ -109,8 +113,9 @@ def test_policy__same_weights_serve_catalogs_of_any_size(models, transforms):
     assert found.isfinite().all()
 
 
-def test_policy__packed_scores_are_those_of_single_graphs():
-    space, scorer = large_space(), policy()
+@ENCODERS
+def test_policy__packed_scores_are_those_of_single_graphs(encoder):
+    space, scorer = large_space(), policy(encoder=encoder)
     features = CatalogFeatures.of(space.catalog)
     generator = np.random.default_rng(1)
     compositions = [space.random(generator, 6) for _ in range(5)]
@@ -138,6 +143,18 @@ def test_gine__gives_the_very_numbers_of_torch_geometric():
     assert torch.equal(encoder(data.x, data.edge_index, data.edge_attr), nodes)
 
 
+def test_relational__heeds_direction_and_port():
+    encoder = seeded(Relational(16, 1).build, 0)
+    x = torch.rand(2, NODE_DIM, generator=torch.Generator().manual_seed(0))
+    edge = torch.tensor([[0], [1]])
+    along, later, against = ([1.0, 0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.25, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0, 1.0])
+    heard = [encoder(x, edge, torch.tensor([features]))[1] for features in (along, later, against)]
+    silent = encoder(x, edge, torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]]))[1]
+    for one, other in combinations([*heard, silent], 2):
+        assert not torch.allclose(one, other)
+    torch.testing.assert_close(silent, encoder(x, edge[:, :0], torch.zeros(0, 5))[1])
+
+
 def test_packer__gives_what_a_batch_of_torch_geometric_gives():
     space = large_space()
     features, generator = CatalogFeatures.of(space.catalog), np.random.default_rng(2)
@@ -154,13 +171,14 @@ def test_packer__gives_what_a_batch_of_torch_geometric_gives():
     assert torch.equal(packed.context, torch.tensor([list(CONTEXT)] * 4))
 
 
-def test_policy__tells_apart_values_and_places():
+@ENCODERS
+def test_policy__tells_apart_values_and_places(encoder):
     space = space_of([transform("median"), model("a"), model("b"), MEAN, WEIGHTED, CASCADE], Limits())
     models = [make_node(operator, [space.start.input]) for operator in space.catalog.models]
     composition = Composition(make_node(WEIGHTED, models))
     edits = [e for e in space.legal_edits(composition) if isinstance(e, SetParameter)]
     assert len(edits) >= 4
-    found = scores(space, composition, policy(), edits)
+    found = scores(space, composition, policy(encoder=encoder), edits)
     assert len(set(found.tolist())) == len(edits)
 
 
