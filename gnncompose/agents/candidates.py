@@ -21,7 +21,9 @@ FRESH = 16  # walks of a decision; to walk costs much more than to look at a can
 class Candidates:
     """Compositions that were not tried: single edits of the best, and walks from the best and from the start."""
 
-    def __init__(self, space: Space, incumbents: int, count: int, generator: np.random.Generator) -> None:
+    def __init__(
+        self, space: Space, incumbents: int, count: int, generator: np.random.Generator, first: int = FRESH
+    ) -> None:
         """Begin with none.
 
         Args:
@@ -29,11 +31,13 @@ class Candidates:
             incumbents: Best trials around which to look.
             count: Candidates of a decision, at most; half of them edits, half the latest walks.
             generator: Source of all randomness.
+            first: Walks of the first decision.
         """
         self.space = space
         self.incumbents = incumbents
         self.count = count
         self.generator = generator
+        self._fresh = first
         self._walked: dict[str, Composition] = {}
 
     def __call__(self, trials: Sequence[Trial]) -> list[Composition]:
@@ -47,9 +51,10 @@ class Candidates:
         # All of the space hangs together, so an untried composition, if there is one, is one edit from a tried one.
         near = self._untried_edits(best[: self.incumbents], tried) or self._untried_edits(best, tried)
         chosen = self.generator.permutation(len(near))[: (self.count + 1) // 2]
-        for _ in range(FRESH):
+        for _ in range(self._fresh):
             walked = self._walk(best[: self.incumbents])
             self._walked[walked.id] = walked
+        self._fresh = FRESH
         untried = {key: walked for key, walked in self._walked.items() if key not in tried}
         self._walked = dict(list(untried.items())[-max(self.count // 2, 1) :])
         found = {near[number].id: near[number] for number in chosen} | self._walked

@@ -32,8 +32,8 @@ from gnncompose.policies.surrogate import (
     DeepKernelProcess,
     Points,
     group_numbers,
-    kernel_to_checkpoint,
     load_kernel,
+    mixed,
     score_scale,
 )
 
@@ -55,6 +55,8 @@ class GNNThompson:
         acquisition: Acquisition = "expected_improvement",
         incumbents: int = 20,
         pool: int = 2000,
+        first: int = 500,
+        climbs: int = 2,
         refit: float = 1.25,
         deviation: float = 1.0,
         rows: int = 600,
@@ -68,6 +70,8 @@ class GNNThompson:
             acquisition: What makes a candidate worth a measurement.
             incumbents: Best compositions around which candidates lie.
             pool: Candidates of a decision, at most.
+            first: Walks that the first decision looks at; where much is known beforehand, it may go far at once.
+            climbs: How often what is worth most is replaced by what is worth most beside its own edits.
             refit: Growth of the evaluations after which the variances are fitted again.
             deviation: How far they may go from the checkpoint's, as the deviation of a prior over their logarithms.
             rows: Trials, the latest, that the process is conditioned on, at most.
@@ -82,37 +86,38 @@ class GNNThompson:
         self.acquisition = acquisition
         self.incumbents = incumbents
         self.pool = pool
+        self.first = first
+        self.climbs = climbs
         self.refit = refit
         self.deviation = deviation
         self.rows = rows
-        self._kernel = None if checkpoint is None else load_kernel(checkpoint, encoder)
+        self._trained = [] if checkpoint is None else [load_kernel(checkpoint, encoder)]
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the start, then what the surrogate favours; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
-        kernel = self._kernel or seeded(lambda: DeepKernel(self.encoder), seed)
-        self._latest = kernel
-        view = View(space.catalog, kernel)
-        process = DeepKernelProcess(kernel, group_numbers(view.groups), self.deviation)
-        beside = Beside(view)
-        candidates = Candidates(space, self.incumbents, self.pool, generator)
+        kernels = [*self._trained, seeded(lambda: DeepKernel(self.encoder), seed)]
+        surrogate = Surrogate(space.catalog, kernels, self.deviation)
+        candidates = Candidates(space, self.incumbents, self.pool, generator, self.first)
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
         while pool := candidates(list(trials.values())):
             known = list(trials.values())[-self.rows :]
-            points, values = view([trial.composition for trial in known]).points, view.values(known)
             if len(trials) >= self.refit * fitted_at:
-                process.fit(points, values)
-                beside.fit(known)
+                surrogate.fit(known)
                 fitted_at = len(trials)
-            score, variance = process.posterior(points, values, view(pool).points)
-            rest, rest_variance = beside.posterior(known, pool)
-            mean, variance = score.numpy() * view.scale + rest, variance.numpy() * view.scale**2 + rest_variance
-            worth = self._worth(mean, variance, max(trial.reward for trial in known), generator)
+            best = max(trial.reward for trial in known)
+            worth = self._worth(*surrogate.posterior(known, pool), best, generator)
+            for _ in range(self.climbs):
+                top = pool[int(np.argmax(worth))]
+                seen = trials.keys() | {composition.id for composition in pool}
+                beyond = list({c.id: c for _, c in space.successors(top) if c.id not in seen}.values())
+                if not beyond:
+                    break
+                pool += beyond
+                worth = np.append(worth, self._worth(*surrogate.posterior(known, beyond), best, generator))
             chosen = pool[int(np.argmax(worth))]
             trials[chosen.id] = yield chosen
-
-    _latest: DeepKernel | None = None
 
     def _worth(self, mean: Vector, variance: Vector, best: float, generator: np.random.Generator) -> Vector:
         """What the acquisition makes of each candidate, where the best reward so far is this."""
@@ -123,16 +128,16 @@ class GNNThompson:
         return deviation * (above * norm.cdf(above) + norm.pdf(above))
 
     def checkpoint(self) -> dict[str, Any] | None:
-        """The surrogate of the latest run; None before the first."""
-        return None if self._latest is None else kernel_to_checkpoint(self._latest)
+        """Nothing is learned in a run but variances, which the next one fits anew."""
+        return None
 
 
 class Described(NamedTuple):
     """Compositions as they are remembered.
 
     Attributes:
-        embedding: float64[composition, EMBEDDING_DIM].
-        mean: float64[composition]: what is expected before anything was evaluated.
+        embedding: float64[composition, kernel, EMBEDDING_DIM].
+        mean: float64[composition, kernel]: what is expected before anything was evaluated.
         features: float64[composition, feature]: of the catalog's own operators.
         load: float64[composition, 4]: what tells of latency and cost.
     """
@@ -143,9 +148,10 @@ class Described(NamedTuple):
     load: np.ndarray
 
     @property
-    def points(self) -> Points:
-        """As the surrogate's process sees them."""
-        return Points(*(torch.from_numpy(part) for part in self[:3]))
+    def points(self) -> list[Points]:
+        """As the process of each kernel sees them."""
+        embedding, mean, features = (torch.from_numpy(part) for part in self[:3])
+        return [Points(embedding[:, k], mean[:, k], features) for k in range(mean.shape[1])]
 
 
 class View:
@@ -156,17 +162,17 @@ class View:
         scale: Score that counts as 1: that of the best model on clean data.
     """
 
-    def __init__(self, catalog: Catalog, kernel: DeepKernel) -> None:
+    def __init__(self, catalog: Catalog, kernels: Sequence[DeepKernel]) -> None:
         """Begin with nothing encoded.
 
         Args:
             catalog: Whose compositions.
-            kernel: Embeds them.
+            kernels: Each embeds them in its way.
         """
         latencies_ms = [model.profile.latency_ms for model in catalog.models if model.profile.latency_ms is not None]
         self.scale = score_scale(catalog)
         self._slowest_ms = max(latencies_ms, default=1.0) or 1.0
-        self._kernel = kernel
+        self._kernels = kernels
         self._traits = CatalogFeatures.traits_of(catalog)
         self._features = CompositionFeatures(catalog)
         self.groups = self._features.groups
@@ -188,10 +194,10 @@ class View:
     def _new(self, compositions: Sequence[Composition]) -> Described:
         graphs = join([encode(composition, [], self._traits) for composition in compositions])
         with torch.no_grad():
-            embedding, mean = self._kernel(graphs)
+            embeddings, means = zip(*(kernel(graphs) for kernel in self._kernels), strict=True)
         return Described(
-            embedding=embedding.double().numpy(),
-            mean=mean.double().numpy(),
+            embedding=torch.stack(embeddings, dim=1).double().numpy(),
+            mean=torch.stack(means, dim=1).double().numpy(),
             features=self._features(compositions),
             load=np.array([self._load(composition) for composition in compositions]),
         )
@@ -207,6 +213,43 @@ class View:
         scores = [None if trial.evaluation is None else trial.evaluation.score for trial in trials]
         worst = min((score for score in scores if score is not None), default=0.0)
         return torch.tensor([worst if score is None else score for score in scores], dtype=torch.float64) / self.scale
+
+
+class Surrogate:
+    """Predicts the reward of compositions from trials."""
+
+    def __init__(self, catalog: Catalog, kernels: Sequence[DeepKernel], deviation: float) -> None:
+        """Begin with what the kernels know.
+
+        Args:
+            catalog: Whose compositions.
+            kernels: Each predicts in its way; the evidence says how much it counts.
+            deviation: How far variances may go from the kernels', as the deviation of a prior over their logarithms.
+        """
+        self._view = View(catalog, kernels)
+        group = group_numbers(self._view.groups)
+        self._processes = [DeepKernelProcess(kernel, group, deviation) for kernel in kernels]
+        self._beside = Beside(self._view)
+
+    def fit(self, trials: Sequence[Trial]) -> None:
+        """Fit the variances."""
+        told, values = self._view(_compositions(trials)), self._view.values(trials)
+        for process, points in zip(self._processes, told.points, strict=True):
+            process.fit(points, values)
+        self._beside.fit(trials)
+
+    def posterior(self, trials: Sequence[Trial], asked: Sequence[Composition]) -> tuple[Vector, Vector]:
+        """Mean and variance of the reward of each composition that is asked for, given trials."""
+        told, values = self._view(_compositions(trials)), self._view.values(trials)
+        members = zip(self._processes, told.points, self._view(asked).points, strict=True)
+        score, variance = mixed([process.posterior(points, values, some) for process, points, some in members])
+        rest, rest_variance = self._beside.posterior(trials, asked)
+        scale = self._view.scale
+        return scale * score.numpy() + rest, scale**2 * variance.numpy() + rest_variance
+
+
+def _compositions(trials: Sequence[Trial]) -> list[Composition]:
+    return [trial.composition for trial in trials]
 
 
 class Left(NamedTuple):
@@ -263,7 +306,7 @@ class Beside:
         measured = [(trial, trial.evaluation) for trial in trials if trial.evaluation is not None]
         if not measured:
             return None
-        found = self._view([trial.composition for trial, _ in measured])
+        found = self._view(_compositions([trial for trial, _ in measured]))
         x = found.load
         rest = np.array([trial.reward - evaluation.score for trial, evaluation in measured])
         mean = float(rest.mean())

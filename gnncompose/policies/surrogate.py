@@ -133,7 +133,7 @@ def negative_log_likelihood(
 
 
 class DeepKernelProcess:
-    """The process of a search: conditioned on what was evaluated, its variances fitted to it.
+    """The process of a search under one kernel: conditioned on what was evaluated, its variances fitted to it.
 
     Attributes:
         log_variances: float64[len(TERMS)].
@@ -157,9 +157,8 @@ class DeepKernelProcess:
 
         def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
             variances = torch.tensor(numbers, requires_grad=True)
-            away = ((variances - self._prior) / self._deviation).square().sum()
             try:
-                total = negative_log_likelihood(variances, points, values, self._group) + 0.5 * away
+                total = negative_log_likelihood(variances, points, values, self._group) + self._away(variances)
             except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
                 return 1e10, np.zeros_like(numbers)
             (gradient,) = torch.autograd.grad(total, variances)
@@ -170,17 +169,48 @@ class DeepKernelProcess:
         found = minimize(loss, self.log_variances.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         self.log_variances = torch.as_tensor(found.x)
 
-    def posterior(
-        self, points: Points, values: Float[Tensor, " point"], asked: Points
-    ) -> tuple[Float[Tensor, " asked"], Float[Tensor, " asked"]]:
-        """Mean and variance at points that are asked for, given values."""
+    def posterior(self, points: Points, values: Float[Tensor, " point"], asked: Points) -> Posterior:
+        """What values say of points that are asked for."""
         noise = (self.log_variances[-1].exp() + JITTER) * torch.eye(len(values), dtype=values.dtype)
         lower = torch.linalg.cholesky(covariance(self.log_variances, points, points, self._group) + noise)
         cross = covariance(self.log_variances, points, asked, self._group)
         half = torch.linalg.solve_triangular(lower, cross, upper=False)
         white = torch.linalg.solve_triangular(lower, (values - points.mean).unsqueeze(1), upper=False)
-        variance = prior_variance(self.log_variances, asked, self._group) - half.square().sum(0)
-        return asked.mean + (half.T @ white).squeeze(1), variance
+        likelihood = -0.5 * white.square().sum() - lower.diagonal().log().sum()
+        return Posterior(
+            mean=asked.mean + (half.T @ white).squeeze(1),
+            variance=prior_variance(self.log_variances, asked, self._group) - half.square().sum(0),
+            evidence=float(likelihood - self._away(self.log_variances)),
+        )
+
+    def _away(self, log_variances: Tensor) -> Tensor:
+        """How unlikely the prior finds variances."""
+        return 0.5 * ((log_variances - self._prior) / self._deviation).square().sum()
+
+
+class Posterior(NamedTuple):
+    """What a process says once it is conditioned.
+
+    Attributes:
+        mean: float[point].
+        variance: float[point].
+        evidence: Logarithm of the likelihood of the values times the prior of the variances, up to a constant.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    evidence: float
+
+
+def mixed(posteriors: Sequence[Posterior]) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
+    """Mean and variance of a mixture, in which each counts by its evidence (Bayesian model averaging)."""
+    weights = (
+        torch.tensor([posterior.evidence for posterior in posteriors], dtype=torch.float64).softmax(0).unsqueeze(1)
+    )
+    means = torch.stack([posterior.mean for posterior in posteriors])
+    variances = torch.stack([posterior.variance for posterior in posteriors])
+    mean = (weights * means).sum(0)
+    return mean, (weights * (variances + (means - mean).square())).sum(0)
 
 
 def kernel_to_checkpoint(kernel: DeepKernel, card: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Training:
         weight_decay: Of AdamW.
     """
 
-    steps: int = 600
+    steps: int = 1500
     lessons: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2

@@ -22,9 +22,11 @@ from gnncompose.policies.surrogate import (
     DeepKernel,
     DeepKernelProcess,
     Points,
+    Posterior,
     covariance,
     kernel_to_checkpoint,
     load_kernel,
+    mixed,
     negative_log_likelihood,
 )
 
@@ -79,7 +81,8 @@ def test_likelihood_and_posterior__are_those_of_the_normal_distribution():
     found = negative_log_likelihood(made.log_variances.detach().double(), points, values, GROUP)
     assert float(found) == pytest.approx(expected, rel=1e-5)
     cross = slow_covariance(variances, points, asked)
-    mean, spread = process.posterior(points, values, asked)
+    mean, spread, evidence = process.posterior(points, values, asked)
+    assert evidence == pytest.approx(-float(found))
     weights = np.linalg.solve(among, cross)
     np.testing.assert_allclose(
         mean.numpy(), asked.mean.numpy() + weights.T @ (values - points.mean).numpy(), rtol=1e-4, atol=1e-6
@@ -96,6 +99,20 @@ def test_fit__raises_likelihood_times_prior():
     after = negative_log_likelihood(process.log_variances, points, values, GROUP)
     away = (process.log_variances - kernel().log_variances.detach().double()).square().sum() / 2
     assert float(after + away) < float(before) - 1.0
+
+
+def test_mixed__is_the_mixture_of_what_members_say():
+    generator = np.random.default_rng(0)
+    means, variances = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[1.0, 0.5], [0.1, 0.5]])
+    evidences = np.log([0.25, 0.75]) - 40.0
+    members = [
+        Posterior(torch.tensor(m), torch.tensor(v), e) for m, v, e in zip(means, variances, evidences, strict=True)
+    ]
+    mean, variance = mixed(members)
+    which = (generator.random(200_000) < 0.75).astype(int)
+    drawn = means[which] + np.sqrt(variances[which]) * generator.normal(size=(len(which), 2))
+    np.testing.assert_allclose(mean, drawn.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(variance, drawn.var(axis=0), atol=0.01)
 
 
 def test_drawn__has_the_posteriors_mean_and_covariance():
@@ -141,7 +158,7 @@ def test_beside__predicts_what_latency_takes_off():
     space = space_of(
         [transform("a"), model("m1", latency_ms=0.05), model("m2", latency_ms=0.2), MEAN, CASCADE], Limits()
     )
-    view = View(space.catalog, kernel())
+    view = View(space.catalog, [kernel()])
     generator = np.random.default_rng(0)
     compositions = list({c.id: c for c in (space.random(generator) for _ in range(60))}.values())
 
@@ -163,7 +180,7 @@ def test_beside__predicts_what_latency_takes_off():
 
 
 def test_beside__knows_nothing_where_all_failed():
-    view = View(large_space().catalog, kernel())
+    view = View(large_space().catalog, [kernel()])
     failed = [Trial(1, large_space().start, None, -1.0, -1.0, failure="crashed")]
     mean, variance = Beside(view).posterior(failed, [large_space().start])
     assert mean.tolist() == variance.tolist() == [0.0]
@@ -210,4 +227,4 @@ def test_gnn_ts__refuses_an_unknown_acquisition():
 
 def test_groups__are_those_of_the_features():
     space = large_space()
-    assert set(View(space.catalog, kernel()).groups) <= set(GROUPS)
+    assert set(View(space.catalog, [kernel()]).groups) <= set(GROUPS)
