@@ -32,9 +32,8 @@ from gnncompose.evaluation.evaluation import Trial
 from gnncompose.policies.policy import (
     EditPolicy,
     EncoderRecipe,
-    policy_from_checkpoint,
+    load_policy,
     policy_to_checkpoint,
-    read_checkpoint,
     seeded,
 )
 
@@ -245,13 +244,3 @@ class _Run:
         values = self._values(self.target, self.visited.graphs.pack(numbers, contexts, best))
         rewards = torch.tensor([t.reward for t in batch])
         return rewards + torch.tensor([t.discount for t in batch]) * values
-
-
-def load_policy(path: str, recipe: EncoderRecipe) -> EditPolicy:
-    """Read a policy from a checkpoint file, which is never unpickled into anything but plain data.
-
-    Raises:
-        GnncomposeError: The file is missing, damaged, or of another architecture.
-    """
-    data = read_checkpoint(path, "give the path of a checkpoint.pt")
-    return policy_from_checkpoint(data, recipe, name=path)

@@ -61,9 +61,7 @@ class EditPolicy(nn.Module):
             One score for each edit.
         """
         nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr)
-        sizes = torch.bincount(packed.graph, minlength=len(packed.context)).unsqueeze(1)
-        readout = nodes.new_zeros(len(packed.context), nodes.shape[1]).index_add(0, packed.graph, nodes) / sizes
-        whole = self.whole(torch.cat([readout, packed.context], dim=1))
+        whole = self.whole(torch.cat([averaged(nodes, packed), packed.context], dim=1))
         hidden = (
             self.source(nodes)[packed.edit_source]
             + self.consumer(nodes)[packed.edit_consumer]
@@ -73,6 +71,34 @@ class EditPolicy(nn.Module):
             + whole[packed.edit_graph]
         )
         return self.score(hidden).squeeze(1)
+
+
+class Critic(nn.Module):
+    """Says what a composition promises: the return that the policy makes of it."""
+
+    def __init__(self, recipe: EncoderRecipe) -> None:
+        super().__init__()
+        self.encoder = recipe.build()
+        self.value = nn.Sequential(nn.Linear(recipe.dim + CONTEXT_DIM, recipe.dim), nn.ReLU(), nn.Linear(recipe.dim, 1))
+
+    def forward(self, packed: Packed) -> Float[Tensor, " graph"]:
+        """Value of each packed composition; edits do not matter."""
+        nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr)
+        return self.value(torch.cat([averaged(nodes, packed), packed.context], dim=1)).squeeze(1)
+
+
+def averaged(nodes: Float[Tensor, "node dim"], packed: Packed) -> Float[Tensor, "graph dim"]:
+    """Mean over the nodes of each graph."""
+    sizes = torch.bincount(packed.graph, minlength=len(packed.context)).unsqueeze(1)
+    return nodes.new_zeros(len(packed.context), nodes.shape[1]).index_add(0, packed.graph, nodes) / sizes
+
+
+def log_probabilities(scores: Float[Tensor, " edit"], packed: Packed) -> Float[Tensor, " edit"]:
+    """Logarithm of the softmax of scores over the edits of each graph."""
+    count, graph = len(packed.context), packed.edit_graph
+    peaks = scores.detach().new_full((count,), -torch.inf).scatter_reduce(0, graph, scores.detach(), "amax")
+    shifted = scores - peaks[graph]
+    return shifted - shifted.new_zeros(count).index_add(0, graph, shifted.exp()).log()[graph]
 
 
 def seeded(build: Callable[[], Built], seed: int) -> Built:
@@ -137,6 +163,16 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
     policy = seeded(lambda: EditPolicy(type(recipe)(**data["architecture"])), seed=0)
     policy.load_state_dict(data["weights"])
     return policy
+
+
+def load_policy(path: str, recipe: EncoderRecipe) -> EditPolicy:
+    """Read a policy from a checkpoint file, which is never unpickled into anything but plain data.
+
+    Raises:
+        GnncomposeError: The file is missing, damaged, or of another architecture.
+    """
+    data = read_checkpoint(path, "give the path of a checkpoint.pt")
+    return policy_from_checkpoint(data, recipe, name=path)
 
 
 def class_name(recipe: EncoderRecipe) -> str:

@@ -19,6 +19,7 @@ from synthetic import (
     transform,
 )
 
+from gnncompose.agents.a2c import A2C
 from gnncompose.agents.agent import Agent, search
 from gnncompose.agents.bananas import Bananas
 from gnncompose.agents.dqn import DQN
@@ -33,9 +34,11 @@ from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
 from gnncompose.agents.peers.maskable_ppo import Sb3MaskablePPO
 from gnncompose.agents.peers.nevergrad import Nevergrad
 from gnncompose.agents.peers.tpe import TPE
+from gnncompose.agents.ppo import PPO
 from gnncompose.agents.q_learning import QLearning
 from gnncompose.agents.random import Random
 from gnncompose.agents.regularised_evolution import RegularisedEvolution
+from gnncompose.agents.reinforce import Reinforce
 from gnncompose.agents.simulated_annealing import SimulatedAnnealing
 from gnncompose.composition.edits import Limits
 from gnncompose.evaluation.evaluation import Budget
@@ -50,6 +53,10 @@ AGENTS = {
     "q_learning_softmax": lambda: QLearning(Softmax()),
     "dqn": lambda: DQN(Gine(8, 1), EpsilonGreedy(1.0, 0.1, 0.3), batch_size=4, updates_per_evaluation=1),
     "dqn_softmax": lambda: DQN(Gine(8, 1), Softmax(), batch_size=4, updates_per_evaluation=1, unvisited_only=False),
+    "reinforce": lambda: Reinforce(Gine(8, 1), episodes=2),
+    "a2c": lambda: A2C(Gine(8, 1), batch_size=4),
+    "ppo": lambda: PPO(Gine(8, 1), batch_size=4, epochs=2),
+    "ppo_anywhere": lambda: PPO(Gine(8, 1), batch_size=4, epochs=1, unvisited_only=False),
     "regularised_evolution": lambda: RegularisedEvolution(population=5, sample=2),
     "one_plus_one_ea": OnePlusOneEA,
     "simulated_annealing": SimulatedAnnealing,

@@ -6,6 +6,7 @@ import torch
 from peers import parameter
 from synthetic import TINY_GAINS, FakeEvaluator, reward_of, tiny_space
 
+from gnncompose.agents.a2c import A2C
 from gnncompose.agents.agent import search
 from gnncompose.agents.bananas import Bananas
 from gnncompose.agents.dqn import DQN
@@ -18,8 +19,10 @@ from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
 from gnncompose.agents.peers.maskable_ppo import Sb3MaskablePPO
 from gnncompose.agents.peers.nevergrad import Nevergrad
 from gnncompose.agents.peers.tpe import TPE
+from gnncompose.agents.ppo import PPO
 from gnncompose.agents.q_learning import QLearning
 from gnncompose.agents.regularised_evolution import RegularisedEvolution
+from gnncompose.agents.reinforce import Reinforce
 from gnncompose.agents.simulated_annealing import SimulatedAnnealing
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
@@ -29,6 +32,9 @@ LEARNERS = {
     "dqn": (lambda: DQN(Gine(24, 2), EpsilonGreedy(1.0, 0.05, 0.3), batch_size=16), 42),
     "dqn_softmax": (lambda: DQN(Gine(24, 2), Softmax(0.1, 0.01, 0.5), batch_size=16), 42),
     "local_search": (LocalSearch, 28),
+    "reinforce": (lambda: Reinforce(Gine(24, 2)), 56),
+    "a2c": (lambda: A2C(Gine(24, 2)), 56),
+    "ppo": (lambda: PPO(Gine(24, 2)), 56),
     # A table has to visit again and again what the others infer: it gets more.
     "q_learning": (lambda: QLearning(EpsilonGreedy(1.0, 0.2, 0.5)), 70),
     "regularised_evolution": (RegularisedEvolution, 42),
@@ -92,6 +98,29 @@ def test_dqn__learned_values_lead_straight_to_the_optimum(seed, optimum, tmp_pat
 
     assert greedy(str(tmp_path / "policy.pt")) == pytest.approx(optimum)
     assert greedy(None) < optimum - 0.2, "an untrained policy must not find it, or nothing was shown"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        parameter("reinforce", lambda **changes: Reinforce(Gine(24, 2), 3e-3, **changes)),
+        parameter("a2c", lambda **changes: A2C(Gine(24, 2), 3e-3, **changes)),
+        parameter("ppo", lambda **changes: PPO(Gine(24, 2), 3e-3, **changes)),
+    ],
+)
+def test_policy_gradient__learns_what_to_do_first(make, optimum, tmp_path):
+    """It walks anywhere from the start, again and again, for free; what it learned finds the optimum at once."""
+    teacher = make(unvisited_only=False, restart_probability=0.0)
+    search(teacher, tiny_space(), Budget(FakeEvaluator(TINY_GAINS), reward_of, 83), np.random.default_rng(0))
+    torch.save(teacher.checkpoint(), tmp_path / "policy.pt")
+
+    def few(checkpoint):
+        agent = make(checkpoint=checkpoint, restart_probability=0.0)
+        budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 8)
+        return search(agent, tiny_space(), budget, np.random.default_rng(1)).reward
+
+    assert few(str(tmp_path / "policy.pt")) == pytest.approx(optimum)
+    assert few(None) < optimum - 0.1, "an untrained policy must not find it, or nothing was shown"
 
 
 @each_learner

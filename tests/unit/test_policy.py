@@ -21,17 +21,25 @@ from synthetic import (
 from torch_geometric.data import Batch, Data
 
 from gnncompose.agents.agent import search
-from gnncompose.agents.dqn import DQN, load_policy
+from gnncompose.agents.dqn import DQN
 from gnncompose.agents.exploration import EpsilonGreedy
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.composition.edits import KINDS, Limits, SetParameter
+from gnncompose.composition.edits import KINDS, Limits, SetParameter, Stop
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, make_node
 from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, Context, Packer, encode, operator_features
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
-from gnncompose.policies.policy import EditPolicy, EncoderRecipe, policy_to_checkpoint, seeded
+from gnncompose.policies.policy import (
+    Critic,
+    EditPolicy,
+    EncoderRecipe,
+    load_policy,
+    log_probabilities,
+    policy_to_checkpoint,
+    seeded,
+)
 from gnncompose.policies.relational import Relational
 
 CONTEXT = Context(0.5, 0.1)
@@ -141,6 +149,26 @@ def test_gine__gives_the_very_numbers_of_torch_geometric():
     for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
         nodes = nodes + torch.relu(norm(convolution(nodes, data.edge_index, data.edge_attr)))
     assert torch.equal(encoder(data.x, data.edge_index, data.edge_attr), nodes)
+
+
+def test_log_probabilities__are_those_of_a_softmax_over_each_composition():
+    space = large_space()
+    features, generator = CatalogFeatures.of(space.catalog), np.random.default_rng(5)
+    graphs = [encode(c, space.legal_edits(c), features) for c in (space.random(generator, 6) for _ in range(3))]
+    packed = packer_of(graphs).pack([2, 0, 1], [CONTEXT] * 3, [[0, 4, 2], [1], [3, 0]])
+    values = torch.tensor([0.3, -200.0, 1.0, 7.0, 300.0, 299.0])
+    expected = torch.cat([part.log_softmax(0) for part in values.split([3, 1, 2])])
+    torch.testing.assert_close(log_probabilities(values, packed), expected)
+
+
+@ENCODERS
+def test_critic__values_each_composition_as_if_it_were_alone(encoder):
+    space, critic = large_space(), seeded(lambda: Critic(encoder), 1)
+    features, generator = CatalogFeatures.of(space.catalog), np.random.default_rng(6)
+    packer = packer_of(encode(space.random(generator, 6), [Stop()], features) for _ in range(4))
+    together = critic(packer.pack(range(4), [CONTEXT] * 4))
+    torch.testing.assert_close(together, torch.cat([critic(packer.pack([n], [CONTEXT])) for n in range(4)]))
+    assert not torch.allclose(critic(packer.pack([0], [CONTEXT])), critic(packer.pack([0], [Context(0.1, 0.9)])))
 
 
 def test_relational__heeds_direction_and_port():

@@ -1,0 +1,101 @@
+"""What pre-training gives on a task that it left out, beside how much the other tasks tell of it.
+
+    python benchmarks/transfer.py [suite=mixed] [publish=true]
+
+Reads the rows of a suite with the agents `gnn_ts` and `gnn_ts_pretrained`, whose surrogate of a task was trained on all
+tables but that task's (benchmarks/surrogates/). `correlation` is Spearman's, over 1,000 compositions drawn from the
+task's table, between the score in the case's condition and what the surrogate expects before it saw any evaluation of
+the task. Evaluations are medians over seeds until 95 % of the way from the start to the best was gone. The table goes
+to runs/SUITE/table/transfer.md; with `publish=true` to benchmarks/results/SUITE/transfer.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from analysis import Case, Results, collect
+from rows import key_of, read_rows
+from sheets import Sheet, markdown
+from suite import HERE, RESULTS, RUNS, BenchmarkError, load_suite, read_arguments, run_script
+from tqdm import tqdm
+
+from gnncompose.stats import censored_median, interquartile_mean
+
+TAUGHT, PLAIN = "gnn_ts_pretrained", "gnn_ts"
+RIVALS = ("gp_ts", "local_search")
+EARLY, SHARE, SAMPLED = 5, 0.95, 1000
+
+
+def correlation(case: Case) -> float:
+    """How well the surrogate that never saw the case's task ranks its compositions beforehand."""
+    import torch
+    from scipy.stats import spearmanr
+
+    from gnncompose.encoding import CatalogFeatures, encode, join
+    from gnncompose.evaluation.recording.table import open_table
+    from gnncompose.evaluation.table import table_folder
+    from gnncompose.policies.relational import Relational
+    from gnncompose.policies.surrogate import load_kernel
+
+    task, condition = case
+    table = open_table(table_folder(task))
+    rows = np.random.default_rng(0).integers(len(table), size=SAMPLED)
+    traits = CatalogFeatures.traits_of(table.task.catalog)
+    kernel = load_kernel(str(HERE / "surrogates" / f"without_{task}" / "surrogate.pt"), Relational())
+    with torch.no_grad():
+        _, expected = kernel(join([encode(table.space.composition(row), [], traits) for row in rows.tolist()]))
+    return float(spearmanr(expected.numpy(), table.figures(condition, "validation").score[rows]).statistic)
+
+
+def line(results: Results, case: Case) -> tuple[str, ...]:
+    """The row of one case."""
+    own = results.only(case)
+    needed = {a: float(censored_median(own.evaluations_to(a, SHARE).ravel())) for a in (TAUGHT, PLAIN, *RIVALS)}
+    shown = [f"> {results.budgets[-1]}" if math.isinf(count) else f"{count:.0f}" for count in needed.values()]
+    factors = [_factor(needed[rival], needed[TAUGHT], results.budgets[-1]) for rival in RIVALS]
+    early = [f"{float(interquartile_mean(own.regrets(agent, EARLY).ravel())):.3f}" for agent in (TAUGHT, "ipa")]
+    single = float(interquartile_mean(_best_single(own).ravel()))
+    return ("/".join(case), f"{correlation(case):.2f}", *shown, *factors, *early, f"{single:.3f}")
+
+
+def _factor(rival: float, own: float, budget: int) -> str:
+    if math.isinf(own):
+        return "–"
+    return f"> {budget / own:.1f}" if math.isinf(rival) else f"{rival / own:.1f}"
+
+
+def _best_single(results: Results) -> np.ndarray:
+    """Normalised regret of the best single model: float[seed, case]."""
+    optima = np.array([results.optima[case] for case in results.cases])
+    starts = optima - results.simple_regrets(TAUGHT, 1)
+    singles = results.column(TAUGHT, "best_single_reward")
+    return (optima - np.maximum(singles, starts)) / np.where(optima > starts, optima - starts, 1.0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print and write the table."""
+    given, _ = read_arguments(arguments, {"suite": "mixed", "publish": "false"})
+    name, suite = load_suite(given["suite"])
+    published, own = read_rows(RESULTS / name / "rows"), read_rows(RUNS / name / "rows")
+    merged = {key_of(row): row for row in published} | {key_of(row): row for row in own}
+    results = collect(name, suite, list(merged.values()))
+    lacking = [agent for agent in (TAUGHT, PLAIN, *RIVALS, "ipa") if agent not in results.agents]
+    if lacking:
+        raise BenchmarkError(f"{lacking[0]} lacks rows; run python benchmarks/run.py suite={name} agents={lacking[0]}")
+    header = ["", "correlation", *(f"{agent}, evaluations" for agent in (TAUGHT, PLAIN, *RIVALS))]
+    header += [f"{rival} / {TAUGHT}" for rival in RIVALS]
+    header += [f"{TAUGHT}, regret at {EARLY}", f"ipa, regret at {EARLY}", "best single model, regret"]
+    lines = [line(results, case) for case in tqdm(results.cases, desc="transfer", unit="case")]
+    sheet = Sheet(f"{name}: what pre-training gives", tuple(header), tuple(lines), "")
+    text = markdown([sheet])
+    print(text)
+    folder = RESULTS / name if given["publish"] == "true" else RUNS / name / "table"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "transfer.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,107 @@
+"""REINFORCE over the legal edits of a composition (Williams, Machine Learning 8, 1992).
+
+The policy is nudged towards edits whose return was above the mean of the returns of its batch of episodes at the same
+step. Rewards are improvements, so a return is what is gained from there on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnncompose.agents.agent import Proposals
+from gnncompose.agents.returns import discounted_returns
+from gnncompose.agents.rollouts import Rollouts, Turn
+from gnncompose.composition.space import Space
+from gnncompose.policies.policy import EditPolicy, EncoderRecipe, load_policy, policy_to_checkpoint, seeded
+
+GRADIENT_NORM = 1.0
+LEAST_DEVIATION = 1e-6
+
+
+class Reinforce:
+    """Learns a policy from the returns of whole episodes."""
+
+    def __init__(
+        self,
+        encoder: EncoderRecipe,
+        learning_rate: float = 1e-3,
+        gamma: float = 0.9,
+        horizon: int = 4,
+        episodes: int = 4,
+        entropy: float = 0.01,
+        restart_probability: float = 0.8,
+        unvisited_only: bool = True,
+        checkpoint: str | None = None,
+    ) -> None:
+        """Set how to learn.
+
+        Args:
+            encoder: Describes the graph encoder.
+            learning_rate: Of Adam.
+            gamma: Discount of a step.
+            horizon: Edits after which an episode is truncated.
+            episodes: Of a gradient step.
+            entropy: Weight of the policy's entropy, which keeps it from settling early.
+            restart_probability: How often an episode begins at the best composition so far, not at the start.
+            unvisited_only: Whether to draw among edits to compositions not evaluated yet, while there are any.
+            checkpoint: File with a policy to begin with; None to begin from random weights.
+        """
+        self.encoder = encoder
+        self.learning_rate = learning_rate
+        self.gamma = gamma
+        self.horizon = horizon
+        self.episodes = episodes
+        self.entropy = entropy
+        self.restart_probability = restart_probability
+        self.unvisited_only = unvisited_only
+        self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
+        self._policy: EditPolicy | None = None
+
+    def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
+        """Yield the compositions of one episode after the other; see `Agent.propose`."""
+        seed = int(generator.integers(2**31))
+        initial = self._initial
+        policy = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(self.encoder), seed)
+        self._policy = policy
+        rollouts = Rollouts(space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator)
+        optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate, fused=True)
+        start, _ = rollouts.visited.add((yield space.start))
+        batch: list[list[Turn]] = []
+        while start.successors:
+            batch.append((yield from rollouts.episode(policy, start)))
+            if len(batch) == self.episodes:
+                self._learn(policy, optimizer, rollouts, batch)
+                batch = []
+
+    def _learn(
+        self, policy: EditPolicy, optimizer: torch.optim.Optimizer, rollouts: Rollouts, batch: Sequence[Sequence[Turn]]
+    ) -> None:
+        """One gradient step on a batch of episodes."""
+        turns = [turn for episode in batch for turn in episode]
+        advantages = self._advantages(batch)
+        logarithms, entropy = rollouts.scored(policy, turns)
+        loss = -(logarithms * advantages).mean() - self.entropy * entropy.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), GRADIENT_NORM)
+        optimizer.step()
+
+    def _advantages(self, batch: Sequence[Sequence[Turn]]) -> torch.Tensor:
+        """By how much each return exceeds the mean of those of the same step, in units of their deviation."""
+        returns = np.full((len(batch), self.horizon), np.nan)
+        for number, episode in enumerate(batch):
+            returns[number, : len(episode)] = discounted_returns([turn.reward for turn in episode], self.gamma)
+        steps = returns[:, ~np.isnan(returns).all(axis=0)]
+        above = steps - np.nanmean(steps, axis=0)
+        chosen = above[~np.isnan(above)]
+        return torch.from_numpy(chosen / max(float(chosen.std()), LEAST_DEVIATION)).float()
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The policy of the latest run, or the one to begin with; None where there is neither."""
+        policy = self._policy or self._initial
+        return None if policy is None else policy_to_checkpoint(policy)
