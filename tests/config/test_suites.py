@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from suite import BenchmarkError, load_suite, read_arguments
 
@@ -63,3 +64,13 @@ def test_read_arguments__takes_known_ones_and_those_of_launchers() -> None:
     for wrong in ("job=3", "jobs", "jobs="):
         with pytest.raises(BenchmarkError, match=r"is no argument; write \[suite=…\]"):
             read_arguments([wrong], {"suite": "s", "jobs": "1"})
+
+
+@pytest.mark.parametrize("name", ["mixed", "full"])
+def test_pretrained__gets_the_surrogate_that_never_saw_the_task(name: str) -> None:
+    cells = load_suite(name)[1].cells(name, ["gnn_ts_pretrained"])
+    for task, path in {(c.task, s.partition("=")[2]) for c in cells for s in c.overrides if "checkpoint" in s}:
+        card = torch.load(ROOT / path, weights_only=True)["card"]
+        assert card["left_out"] == [task]
+        assert task not in card["tables"]
+    assert all("agent=gnn_ts" in cell.overrides for cell in cells)
