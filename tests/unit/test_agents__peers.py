@@ -89,6 +89,21 @@ def test_candidates__are_untried_until_the_space_is():
     assert {trial.composition.id for trial in budget.trials} == reached
 
 
+def test_candidates__look_far_in_the_first_decision_where_asked():
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 10)
+    budget.evaluate(SPACE.start)
+    near = {composition.id for _, composition in SPACE.successors(SPACE.start)}
+
+    def far(first):
+        candidates = Candidates(SPACE, 5, 400, np.random.default_rng(0), first)
+        found = [candidates(budget.trials), candidates(budget.trials)]
+        return [len({c.id for c in some} - near) for some in found]
+
+    few, many = far(16), far(150)
+    assert many[0] > 3 * few[0]
+    assert 0 <= many[1] - many[0] <= 16, "what was found is looked at again, beside a few new walks"
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_walk__takes_one_legal_edit_after_the_other(seed):

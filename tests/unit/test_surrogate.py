@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from synthetic import CASCADE, MEAN, large_space, model, space_of, transform
+from synthetic import (
+    CASCADE,
+    MEAN,
+    TINY_GAINS,
+    FakeEvaluator,
+    large_space,
+    model,
+    reward_of,
+    space_of,
+    tiny_space,
+    transform,
+)
 
+from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import drawn_function
 from gnncompose.agents.features import GROUPS
 from gnncompose.agents.gnn_ts import Beside, GNNThompson, View
@@ -12,7 +24,7 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
 from gnncompose.encoding import TRAIT_DIM, TRAIT_NODE_DIM, CatalogFeatures, encode, join, operator_traits
 from gnncompose.errors import GnncomposeError
-from gnncompose.evaluation.evaluation import Trial
+from gnncompose.evaluation.evaluation import Budget, Trial
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.policy import seeded
 from gnncompose.policies.surrogate import (
@@ -218,6 +230,18 @@ def test_checkpoint__missing_or_damaged_is_told(tmp_path):
     torch.save([1.0], tmp_path / "list.pt")
     with pytest.raises(GnncomposeError, match="holds a list, no checkpoint"):
         load_kernel(str(tmp_path / "list.pt"), RECIPE)
+
+
+def test_gnn_ts__climbs_to_what_is_worth_more_beyond_its_candidates():
+    space = tiny_space()
+    asked = {}
+    for climbs in (0, 1):
+        budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 12)
+        agent = GNNThompson(RECIPE, pool=2, first=1, climbs=climbs)
+        search(agent, space, budget, np.random.default_rng(0))
+        asked[climbs] = [trial.composition.id for trial in budget.trials]
+    assert asked[0] != asked[1]
+    assert len(set(asked[1])) == 12
 
 
 def test_gnn_ts__refuses_an_unknown_acquisition():
