@@ -1,10 +1,12 @@
 """The flagship: a pre-trained graph-network surrogate, conditioned on the evaluations so far, chooses what to measure.
 
-Each decision looks at compositions a few edits from the best ones (afterstates). The surrogate is a Gaussian process
-over embeddings of a graph network (`policies/surrogate.py`); its posterior is what it makes of the evaluations so far,
-the hidden state of the data among them. What is left of the reward beside the score, latency and cost, is predicted
-from profiles. The next composition is the one with the largest expected improvement (Mockus, 1978; Jones, Schonlau and
-Welch, J. Global Optimization 13, 1998), or the best of a drawn function (Thompson, Biometrika 25, 1933).
+The surrogate is a Gaussian process over embeddings of a graph network (`policies/surrogate.py`); its posterior is what
+it makes of the evaluations so far, the hidden state of the data among them. Beside it stands one that learned nothing,
+and each counts by its evidence. What is left of the reward beside the score, latency and cost, is predicted from
+profiles. Each decision looks at compositions a few edits from the best ones (afterstates), and beyond the most
+promising of these. The next composition is the one with the largest expected improvement (Mockus, 1978; Jones,
+Schonlau and Welch, J. Global Optimization 13, 1998), or the best of rewards drawn independently (Thompson, Biometrika
+25, 1933).
 """
 
 from __future__ import annotations
