@@ -17,10 +17,10 @@ from sklearn.neural_network import MLPRegressor
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
-from gnncompose.agents.features import CompositionFeatures, ways
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.features import CompositionFeatures, ways
 
 Matrix = Float[np.ndarray, "row column"]
 

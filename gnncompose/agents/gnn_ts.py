@@ -21,13 +21,13 @@ from scipy.stats import norm
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates
-from gnncompose.agents.features import CompositionFeatures
 from gnncompose.agents.gp_ts import AnovaProcess
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.encoding import CatalogFeatures, encode, join
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.features import CompositionFeatures
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import (
     DeepKernel,

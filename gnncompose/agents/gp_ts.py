@@ -17,9 +17,9 @@ from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import JITTER, Candidates, drawn_anywhere, drawn_function, standardised
-from gnncompose.agents.features import GROUPS, CompositionFeatures
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.features import GROUPS, CompositionFeatures
 
 # Log variances: of each group's features, of main effects, of pairs, of noise.
 PRIOR_MEAN = np.log([1.0, 1.0, 0.3, 0.3, 0.2, 0.1, 0.01])

@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from gnncompose.agents.features import GROUPS
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
 from gnncompose.errors import GnncomposeError
+from gnncompose.features import GROUPS
 from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
 
 TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")

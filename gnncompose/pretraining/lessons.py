@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from gnncompose.agents.features import GROUPS, CompositionFeatures
 from gnncompose.composition.transitions import Transitions
 from gnncompose.encoding import CatalogFeatures, encode
 from gnncompose.evaluation.recording.table import open_table
 from gnncompose.evaluation.table import table_folder
+from gnncompose.features import GROUPS, CompositionFeatures
 from gnncompose.policies.surrogate import group_numbers, score_scale
 
 WALK_EDITS = 8

@@ -41,7 +41,8 @@ LEARNERS = {
     "one_plus_one_ea": (OnePlusOneEA, 42),
     "simulated_annealing": (SimulatedAnnealing, 42),
     "gp_ts": (GPThompson, 28),
-    "gnn_ts": (lambda: GNNThompson(Gine(16, 2)), 28),
+    # With its usual pool it looks at the whole of so small a space, whatever the seed.
+    "gnn_ts": (lambda: GNNThompson(Gine(16, 2), pool=20, first=8), 28),
     "gnn_ts_thompson": (lambda: GNNThompson(Gine(16, 2), acquisition="thompson"), 42),
     "bananas": (Bananas, 42),
     "tpe": (TPE, 42),

@@ -32,7 +32,6 @@ from synthetic import (
 import gnncompose.agents.peers
 from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import Candidates
-from gnncompose.agents.features import GROUPS, CompositionFeatures, ways
 from gnncompose.agents.frugal import Frugal, from_scores
 from gnncompose.agents.gp_ts import AnovaProcess
 from gnncompose.agents.ipa import LEAST_ERROR, Plan, Program
@@ -41,6 +40,7 @@ from gnncompose.composition.edits import Limits
 from gnncompose.composition.tree import Composition, describe, make_node
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.evaluation import AnsweredRows, Budget
+from gnncompose.features import GROUPS, CompositionFeatures, ways
 from gnncompose.launch import explain, resource_directory
 
 SPACE = large_space(models=4, transforms=3)

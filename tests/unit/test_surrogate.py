@@ -18,13 +18,13 @@ from synthetic import (
 
 from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import drawn_function
-from gnncompose.agents.features import GROUPS
 from gnncompose.agents.gnn_ts import Beside, GNNThompson, View
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
 from gnncompose.encoding import TRAIT_DIM, TRAIT_NODE_DIM, CatalogFeatures, encode, join, operator_traits
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget, Trial
+from gnncompose.features import GROUPS
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.policy import seeded
 from gnncompose.policies.surrogate import (
