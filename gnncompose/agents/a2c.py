@@ -119,7 +119,7 @@ class A2C:
         old = torch.tensor([turn.log_probability for turn in turns])
         parameters = [*policy.parameters(), *critic.parameters()]
         for _ in range(self.epochs):
-            new, entropy = rollouts.scored(policy, turns)
+            new, entropy = rollouts.scored(policy, before, turns)
             loss = self._policy_loss(new, old, advantages) - self.entropy * entropy.mean()
             loss = loss + self.value_weight * F.mse_loss(critic(before), aims)
             optimizer.zero_grad()

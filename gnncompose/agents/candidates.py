@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import LinAlgError, cholesky
 
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
 
 FAR_EDITS = 8
-JITTER = 1e-6
 NEAR_EDITS = (2, 3)
 FRESH = 16  # walks of a decision; to walk costs much more than to look at a candidate again
 
@@ -76,21 +74,6 @@ class Candidates:
 def drawn_anywhere(space: Space, generator: np.random.Generator) -> Composition:
     """A random walk of a few edits from the start."""
     return space.walk(space.start, int(generator.integers(1, FAR_EDITS + 1)), generator)
-
-
-def drawn_function(
-    mean: Float[np.ndarray, " candidate"],
-    covariance: Float[np.ndarray, "candidate candidate"],
-    generator: np.random.Generator,
-) -> Float[np.ndarray, " candidate"]:
-    """A function of a Gaussian posterior at the candidates."""
-    jitter = JITTER * max(1.0, float(np.diag(covariance).max()))
-    while True:
-        try:
-            root = cholesky(covariance + jitter * np.eye(len(mean)), lower=True)
-            return mean + root @ generator.standard_normal(len(mean))
-        except LinAlgError:  # rounding left a direction with a variance below 0
-            jitter *= 10
 
 
 def standardised(trials: Sequence[Trial]) -> Float[np.ndarray, " trial"]:

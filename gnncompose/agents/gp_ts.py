@@ -16,7 +16,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.candidates import JITTER, Candidates, drawn_anywhere, drawn_function, standardised
+from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.features import GROUPS, CompositionFeatures
@@ -24,6 +24,7 @@ from gnncompose.features import GROUPS, CompositionFeatures
 # Log variances: of each group's features, of main effects, of pairs, of noise.
 PRIOR_MEAN = np.log([1.0, 1.0, 0.3, 0.3, 0.2, 0.1, 0.01])
 PRIOR_DEVIATION = np.array([0.5, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5])
+JITTER = 1e-6
 Matrix = Float[np.ndarray, "row column"]
 Vector = Float[np.ndarray, " row"]
 
@@ -157,3 +158,14 @@ class AnovaProcess:
         main, pairs = np.exp(log_variances[len(GROUPS) : len(GROUPS) + 2])
         total = a @ b.T
         return 1.0 + main * total + pairs * 0.5 * (total**2 - (a**2) @ (b**2).T)
+
+
+def drawn_function(mean: Vector, covariance: Matrix, generator: np.random.Generator) -> Vector:
+    """A function of a Gaussian posterior at the candidates."""
+    jitter = JITTER * max(1.0, float(np.diag(covariance).max()))
+    while True:
+        try:
+            root = cholesky(covariance + jitter * np.eye(len(mean)), lower=True)
+            return mean + root @ generator.standard_normal(len(mean))
+        except LinAlgError:  # rounding left a direction with a variance below 0
+            jitter *= 10

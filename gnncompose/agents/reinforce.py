@@ -84,7 +84,7 @@ class Reinforce:
         """One gradient step on a batch of episodes."""
         turns = [turn for episode in batch for turn in episode]
         advantages = self._advantages(batch)
-        logarithms, entropy = rollouts.scored(policy, turns)
+        logarithms, entropy = rollouts.scored(policy, rollouts.before(turns), turns)
         loss = -(logarithms * advantages).mean() - self.entropy * entropy.mean()
         optimizer.zero_grad()
         loss.backward()

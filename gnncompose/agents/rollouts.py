@@ -111,9 +111,14 @@ class Rollouts:
         contexts = [Context(turn.budget_left, turn.after.reward) for turn in turns]
         return self.visited.graphs.pack([t.after.number for t in turns], contexts, [[0]] * len(turns))
 
-    def scored(self, policy: EditPolicy, turns: Sequence[Turn]) -> tuple[Tensor, Tensor]:
-        """Log probability of what was drawn in each turn, and the entropy there, by a policy as it is now."""
-        packed = self.before(turns)
+    def scored(self, policy: EditPolicy, packed: Packed, turns: Sequence[Turn]) -> tuple[Tensor, Tensor]:
+        """Log probability of what was drawn in each turn, and the entropy there, by a policy as it is now.
+
+        Args:
+            policy: Scores the edits.
+            packed: From `before`, of these turns.
+            turns: What was drawn.
+        """
         logarithms = log_probabilities(policy(packed, self.visited.catalog.operators), packed)
         ends = np.cumsum([len(turn.allowed) for turn in turns])
         drawn = torch.tensor([end - len(t.allowed) + t.drawn for end, t in zip(ends.tolist(), turns, strict=True)])

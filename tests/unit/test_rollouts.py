@@ -61,7 +61,7 @@ def test_episode__asks_for_what_is_new_while_there_is_some():
 def test_scored__gives_what_was_drawn_the_probability_that_it_was_drawn_with():
     rollouts, policy, _, episodes = walked(8)
     turns = [turn for episode in episodes for turn in episode]
-    logarithms, entropy = rollouts.scored(policy, turns)
+    logarithms, entropy = rollouts.scored(policy, rollouts.before(turns), turns)
     torch.testing.assert_close(logarithms, torch.tensor([turn.log_probability for turn in turns]))
     most = torch.tensor([float(len(turn.allowed)) for turn in turns]).log()
     assert torch.all(entropy <= most + 1e-5)

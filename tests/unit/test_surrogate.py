@@ -17,8 +17,8 @@ from synthetic import (
 )
 
 from gnncompose.agents.agent import search
-from gnncompose.agents.candidates import drawn_function
 from gnncompose.agents.gnn_ts import Beside, GNNThompson, View
+from gnncompose.agents.gp_ts import drawn_function
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
 from gnncompose.encoding import TRAIT_DIM, TRAIT_NODE_DIM, CatalogFeatures, encode, join, operator_traits
