@@ -33,7 +33,7 @@ def correlation(case: Case) -> float:
     import torch
     from scipy.stats import spearmanr
 
-    from gnncompose.encoding import CatalogFeatures, encode, join
+    from gnncompose.encoding import CatalogFeatures, encode_all
     from gnncompose.evaluation.recording.table import open_table
     from gnncompose.evaluation.table import table_folder
     from gnncompose.policies.relational import Relational
@@ -45,7 +45,7 @@ def correlation(case: Case) -> float:
     traits = CatalogFeatures.traits_of(table.task.catalog)
     kernel = load_kernel(str(HERE / "surrogates" / f"without_{task}" / "surrogate.pt"), Relational())
     with torch.no_grad():
-        _, expected = kernel(join([encode(table.space.composition(row), [], traits) for row in rows.tolist()]))
+        _, expected = kernel(encode_all([table.space.composition(row) for row in rows.tolist()], traits))
     return float(spearmanr(expected.numpy(), table.figures(condition, "validation").score[rows]).statistic)
 
 

@@ -158,12 +158,12 @@ def encode(composition: Composition, edits: Sequence[Edit], catalog: CatalogFeat
     rows = {INPUT_ID: 0} | {node.id: row for row, node in enumerate(composition.nodes, start=1)}
     at = dict(composition.occurrences())
     described = [_edit(edit, rows, at, catalog) for edit in edits]
-    edge_index, edge_attr = _edges(composition, rows)
     numbers = torch.tensor([numbers for numbers, _ in described], dtype=torch.long).reshape(-1, 4)
+    graph = encode_all([composition], catalog)
     return Data(
-        x=_node_features(composition, catalog),
-        edge_index=edge_index,
-        edge_attr=edge_attr,
+        x=graph.x,
+        edge_index=graph.edge_index,
+        edge_attr=graph.edge_attr,
         edit_kind=numbers[:, 0],
         edit_source=numbers[:, 1],
         edit_consumer=numbers[:, 2],
@@ -172,16 +172,76 @@ def encode(composition: Composition, edits: Sequence[Edit], catalog: CatalogFeat
     )
 
 
-def _node_features(composition: Composition, catalog: CatalogFeatures) -> Float[Tensor, "node dim"]:
-    nodes = composition.nodes
-    width = catalog.operators.shape[1]
-    own = torch.zeros(len(nodes) + 2, 2 + width + 3)
-    own[0, 0] = own[-1, 1] = 1.0
-    own[1:-1, 2 : 2 + width] = catalog.operators[[catalog.rows[node.operator.name] for node in nodes]]
-    own[1:-1, 2 + width :] = torch.tensor(
-        [[_setting(node), len(node.inputs) / WIDE, node.depth / WIDE] for node in nodes]
+class Graphs(NamedTuple):
+    """Several encoded compositions as one graph, without their edits.
+
+    Attributes:
+        x: Node features.
+        edge_index: Node rows that each edge joins.
+        edge_attr: Edge features.
+        graph: Graph of each node.
+        output: Row of each graph's output node.
+    """
+
+    x: Float[Tensor, "node node_dim"]
+    edge_index: Int[Tensor, "2 edge"]
+    edge_attr: Float[Tensor, "edge edge_dim"]
+    graph: Int[Tensor, " node"]
+    output: Int[Tensor, " graph"]
+
+
+def encode_all(compositions: Sequence[Composition], catalog: CatalogFeatures) -> Graphs:
+    """Encode compositions of a catalog as one graph, without their edits.
+
+    Args:
+        compositions: What to encode, at least one.
+        catalog: Features of the catalog that they are made from.
+    """
+    none = len(catalog.operators) - 1
+    operators: list[int] = []
+    own: list[tuple[float, float, float]] = []
+    inputs: list[int] = []
+    outputs: list[int] = []
+    sources: list[int] = []
+    targets: list[int] = []
+    ports: list[int] = []
+    weights: list[float] = []
+    for composition in compositions:
+        inputs.append(len(operators))
+        rows = {INPUT_ID: len(operators)}
+        operators.append(none)
+        own.append((0.0, 0.0, 0.0))
+        for node in composition.nodes:
+            row = rows[node.id] = len(operators)
+            operators.append(catalog.rows[node.operator.name])
+            own.append((_setting(node), len(node.inputs) / WIDE, node.depth / WIDE))
+            sources += [rows[child.id] for child in node.inputs]
+            targets += [row] * len(node.inputs)
+            ports += range(len(node.inputs))
+            weights += _shares(node)
+        outputs.append(len(operators))
+        sources.append(rows[composition.id])
+        targets.append(len(operators))
+        ports.append(0)
+        weights.append(1.0)
+        operators.append(none)
+        own.append((0.0, 0.0, 0.0))
+    width, output = catalog.operators.shape[1], torch.tensor(outputs)
+    x = torch.zeros(len(operators), 2 + width + 3)
+    x[inputs, 0] = x[output, 1] = 1.0
+    x[:, 2 : 2 + width] = catalog.operators[operators]
+    x[:, 2 + width :] = torch.tensor(own)
+    along = torch.tensor([sources, targets])
+    port = torch.tensor(ports)
+    told = torch.stack([port / WIDE, (port == 0).float(), torch.tensor(weights)], dim=1)
+    direction = torch.eye(2).repeat_interleave(len(ports), dim=0)
+    return Graphs(
+        x=x,
+        edge_index=torch.cat([along, along.flip(0)], dim=1),
+        edge_attr=torch.cat([direction, told.repeat(2, 1)], dim=1),
+        graph=torch.arange(len(outputs)).repeat_interleave(output - torch.tensor(inputs) + 1),
+        output=output,
     )
-    return own
 
 
 def _setting(node: Node) -> float:
@@ -197,23 +257,10 @@ def _in_range(operator: Operator, name: str, value: float) -> float:
     return 2.0 * (value - parameter.low) / max(parameter.high - parameter.low, 1e-9) - 1.0
 
 
-def _edges(
-    composition: Composition, rows: dict[str, int]
-) -> tuple[Int[Tensor, "2 edge"], Float[Tensor, "edge edge_dim"]]:
-    """Edges along the data and against it, with direction, port and weight."""
-    ends = [(rows[source], rows[target], port) for source, target, port in composition.edges()]
-    ends.append((rows[composition.id], len(rows), 0))
-    weights = [_share(node, port) for node in composition.nodes for port in range(len(node.inputs))] + [1.0]
-    along = [[1.0, 0.0, port / WIDE, float(port == 0), w] for (_, _, port), w in zip(ends, weights, strict=True)]
-    against = [[0.0, 1.0, *features[2:]] for features in along]
-    index = [(a, b) for a, b, _ in ends] + [(b, a) for a, b, _ in ends]
-    return torch.tensor(index, dtype=torch.long).T.contiguous(), torch.tensor(along + against)
-
-
-def _share(node: Node, port: int) -> float:
-    """How much of a weighted mean the port has; 1 for other operators."""
+def _shares(node: Node) -> list[float]:
+    """How much of a weighted mean each port has; 1 for other operators."""
     weights: Value = dict(node.parameters).get("weights", 1.0)
-    return weights[port] / sum(weights) if isinstance(weights, tuple) else 1.0
+    return [w / sum(weights) for w in weights] if isinstance(weights, tuple) else [1.0] * len(node.inputs)
 
 
 def _edit(
@@ -288,24 +335,6 @@ class Packed:
     def is_stop(self) -> Bool[Tensor, " edit"]:
         """Which edits end the episode."""
         return self.edit_kind == KINDS.index(Stop)
-
-
-class Graphs(NamedTuple):
-    """Several encoded compositions as one graph, without their edits.
-
-    Attributes:
-        x: Node features.
-        edge_index: Node rows that each edge joins.
-        edge_attr: Edge features.
-        graph: Graph of each node.
-        output: Row of each graph's output node.
-    """
-
-    x: Float[Tensor, "node node_dim"]
-    edge_index: Int[Tensor, "2 edge"]
-    edge_attr: Float[Tensor, "edge edge_dim"]
-    graph: Int[Tensor, " node"]
-    output: Int[Tensor, " graph"]
 
 
 def join(graphs: Sequence[Data]) -> Graphs:

@@ -11,7 +11,9 @@ Schonlau and Welch, J. Global Optimization 13, 1998), or the best of rewards dra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,11 +27,13 @@ from gnncompose.agents.gp_ts import AnovaProcess
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import CatalogFeatures, encode, join
+from gnncompose.encoding import CatalogFeatures, encode_all
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.features import CompositionFeatures
+from gnncompose.policies.conditioned import Conditioned, Numbers
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import (
+    EMBEDDING_DIM,
     DeepKernel,
     DeepKernelProcess,
     Points,
@@ -42,6 +46,7 @@ from gnncompose.policies.surrogate import (
 RIDGE = 1e-3
 LEAST_UNIT = 1e-6
 AT_ONCE = 512
+REMEMBERED = 20_000  # compositions
 FIRST_FIT = 4
 Acquisition = Literal["expected_improvement", "thompson"]
 Vector = Float[np.ndarray, " candidate"]
@@ -104,11 +109,11 @@ class GNNThompson:
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
         while pool := candidates(list(trials.values())):
-            known = list(trials.values())[-self.rows :]
+            known = latest(list(trials.values()), self.rows)
             if len(trials) >= self.refit * fitted_at:
                 surrogate.fit(known)
                 fitted_at = len(trials)
-            best = max(trial.reward for trial in known)
+            best = max(trial.reward for trial in trials.values())
             worth = self._worth(*surrogate.posterior(known, pool), best, generator)
             for _ in range(self.climbs):
                 top = pool[int(np.argmax(worth))]
@@ -134,34 +139,22 @@ class GNNThompson:
         return None
 
 
-class Described(NamedTuple):
-    """Compositions as they are remembered.
-
-    Attributes:
-        embedding: float64[composition, kernel, EMBEDDING_DIM].
-        mean: float64[composition, kernel]: what is expected before anything was evaluated.
-        features: float64[composition, feature]: of the catalog's own operators.
-        load: float64[composition, 4]: what tells of latency and cost.
-    """
-
-    embedding: np.ndarray
-    mean: np.ndarray
-    features: np.ndarray
-    load: np.ndarray
-
-    @property
-    def points(self) -> list[Points]:
-        """As the process of each kernel sees them."""
-        embedding, mean, features = (torch.from_numpy(part) for part in self[:3])
-        return [Points(embedding[:, k], mean[:, k], features) for k in range(mean.shape[1])]
+def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """The latest trials; a quarter is left out at once, since to go on with the same ones costs little."""
+    step = max(most // 4, 1)
+    return list(trials[step * math.ceil(max(len(trials) - most, 0) / step) :])
 
 
 class View:
-    """How the surrogate sees the compositions of one catalog; each is encoded once.
+    """How the surrogate sees the compositions of one catalog: as points of a table, each encoded once.
 
     Attributes:
         groups: Of each feature, its group.
         scale: Score that counts as 1: that of the best model on clean data.
+        embedding: float64[kernel, point, EMBEDDING_DIM].
+        mean: float64[kernel, point]: what is expected before anything was evaluated.
+        features: float64[point, feature]: of the catalog's own operators.
+        load: float64[point, 4]: what tells of latency and cost.
     """
 
     def __init__(self, catalog: Catalog, kernels: Sequence[DeepKernel]) -> None:
@@ -176,33 +169,38 @@ class View:
         self._slowest_ms = max(latencies_ms, default=1.0) or 1.0
         self._kernels = kernels
         self._traits = CatalogFeatures.traits_of(catalog)
-        self._features = CompositionFeatures(catalog)
-        self.groups = self._features.groups
-        self._rows: dict[str, int] = {}
-        self._described: Described | None = None
+        self._describe = CompositionFeatures(catalog)
+        self.groups = self._describe.groups
+        self.forget()
 
-    def __call__(self, compositions: Sequence[Composition]) -> Described:
-        """Describe compositions, at least one."""
-        new = list({c.id: c for c in compositions if c.id not in self._rows}.values())
-        parts = [self._new(new[start : start + AT_ONCE]) for start in range(0, len(new), AT_ONCE)]
-        if parts:
-            known = parts if self._described is None else [self._described, *parts]
-            self._described = Described(*(np.concatenate(part) for part in zip(*known, strict=True)))
-            self._rows |= {c.id: row for row, c in enumerate(new, start=len(self._rows))}
-        assert self._described is not None
-        rows = [self._rows[composition.id] for composition in compositions]
-        return Described(*(part[rows] for part in self._described))
+    def forget(self) -> None:
+        """Begin anew."""
+        count = len(self._kernels)
+        self._points: dict[str, int] = {}
+        self.embedding = np.zeros((count, 0, EMBEDDING_DIM))
+        self.mean = np.zeros((count, 0))
+        self.features = np.zeros((0, len(self.groups)))
+        self.load = np.zeros((0, 4))
 
-    def _new(self, compositions: Sequence[Composition]) -> Described:
-        graphs = join([encode(composition, [], self._traits) for composition in compositions])
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __call__(self, compositions: Sequence[Composition]) -> Numbers:
+        """The points of compositions; those that are new are encoded."""
+        new = list({c.id: c for c in compositions if c.id not in self._points}.values())
+        for start in range(0, len(new), AT_ONCE):
+            self._encode(new[start : start + AT_ONCE])
+        return np.array([self._points[composition.id] for composition in compositions], dtype=np.int64)
+
+    def _encode(self, new: Sequence[Composition]) -> None:
+        graphs = encode_all(new, self._traits)
         with torch.no_grad():
             embeddings, means = zip(*(kernel(graphs) for kernel in self._kernels), strict=True)
-        return Described(
-            embedding=torch.stack(embeddings, dim=1).double().numpy(),
-            mean=torch.stack(means, dim=1).double().numpy(),
-            features=self._features(compositions),
-            load=np.array([self._load(composition) for composition in compositions]),
-        )
+        self.embedding = np.concatenate([self.embedding, torch.stack(embeddings).double().numpy()], axis=1)
+        self.mean = np.concatenate([self.mean, torch.stack(means).double().numpy()], axis=1)
+        self.features = np.concatenate([self.features, self._describe(new)])
+        self.load = np.concatenate([self.load, [self._load(composition) for composition in new]])
+        self._points |= {c.id: point for point, c in enumerate(new, start=len(self._points))}
 
     def _load(self, composition: Composition) -> list[float]:
         """The profiled latency, the number of nodes, and whether rows may skip some."""
@@ -210,11 +208,16 @@ class View:
         skips = any(node.operator.kind in ("cascade", "router") for node in composition.nodes)
         return [1.0, sum(latencies_ms) / self._slowest_ms, len(latencies_ms) / 4.0, float(skips)]
 
-    def values(self, trials: Sequence[Trial]) -> Float[torch.Tensor, " trial"]:
+    def points(self, kernel: int) -> Points:
+        """All points as the process of a kernel sees them."""
+        parts = self.embedding[kernel], self.mean[kernel], self.features
+        return Points(*(torch.from_numpy(part) for part in parts))
+
+    def values(self, trials: Sequence[Trial]) -> Float[np.ndarray, " trial"]:
         """Scores as shares of `scale`; a failure counts as the worst that was measured."""
         scores = [None if trial.evaluation is None else trial.evaluation.score for trial in trials]
         worst = min((score for score in scores if score is not None), default=0.0)
-        return torch.tensor([worst if score is None else score for score in scores], dtype=torch.float64) / self.scale
+        return np.array([worst if score is None else score for score in scores]) / self.scale
 
 
 class Surrogate:
@@ -230,24 +233,30 @@ class Surrogate:
         """
         self._view = View(catalog, kernels)
         group = group_numbers(self._view.groups)
-        self._processes = [DeepKernelProcess(kernel, group, deviation) for kernel in kernels]
+        self._processes = [
+            DeepKernelProcess(kernel, partial(self._view.points, number), group, deviation)
+            for number, kernel in enumerate(kernels)
+        ]
         self._beside = Beside(self._view)
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Fit the variances."""
         told, values = self._view(_compositions(trials)), self._view.values(trials)
-        for process, points in zip(self._processes, told.points, strict=True):
-            process.fit(points, values)
+        for process in self._processes:
+            process.fit(told, values)
         self._beside.fit(trials)
 
     def posterior(self, trials: Sequence[Trial], asked: Sequence[Composition]) -> tuple[Vector, Vector]:
         """Mean and variance of the reward of each composition that is asked for, given trials."""
-        told, values = self._view(_compositions(trials)), self._view.values(trials)
-        members = zip(self._processes, told.points, self._view(asked).points, strict=True)
-        score, variance = mixed([process.posterior(points, values, some) for process, points, some in members])
-        rest, rest_variance = self._beside.posterior(trials, asked)
+        if len(self._view) > REMEMBERED:
+            self._view.forget()
+            for process in (*self._processes, self._beside):
+                process.begin()
+        told, values, points = self._view(_compositions(trials)), self._view.values(trials), self._view(asked)
+        score, variance = mixed([process.posterior(told, values, points) for process in self._processes])
+        rest, rest_variance = self._beside.posterior(trials, points)
         scale = self._view.scale
-        return scale * score.numpy() + rest, scale**2 * variance.numpy() + rest_variance
+        return scale * score + rest, scale**2 * variance + rest_variance
 
 
 def _compositions(trials: Sequence[Trial]) -> list[Composition]:
@@ -258,14 +267,14 @@ class Left(NamedTuple):
     """What ridge regression leaves of the reward beside the score, in units of its deviation.
 
     Attributes:
-        features: float[trial, feature].
-        values: float[trial].
+        points: int64[trial].
+        values: float64[trial].
         unit: What 1 stands for.
         mean: Of the reward beside the score.
-        weights: float[load]: of the regression.
+        weights: float64[load]: of the regression.
     """
 
-    features: np.ndarray
+    points: np.ndarray
     values: np.ndarray
     unit: float
     mean: float
@@ -286,33 +295,54 @@ class Beside:
         """
         self._view = view
         self._process = AnovaProcess(view.groups)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew with nothing told, the variances as they are."""
+        self._conditioned = Conditioned(self)
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Fit the variances."""
         left = self._left(trials)
         if left is not None:
-            self._process.fit(left.features, left.values)
+            self._process.fit(self._view.features[left.points], left.values)
+            self.begin()
 
-    def posterior(self, trials: Sequence[Trial], asked: Sequence[Composition]) -> tuple[Vector, Vector]:
-        """Mean and variance of each composition that is asked for."""
+    def posterior(self, trials: Sequence[Trial], asked: Numbers) -> tuple[Vector, Vector]:
+        """Mean and variance of each point that is asked for."""
         left = self._left(trials)
         if left is None:
             return np.zeros(len(asked)), np.zeros(len(asked))
-        found = self._view(asked)
-        mean, variance = self._process.marginals(left.features, left.values, found.features)
-        regressed = left.mean + found.load @ left.weights
-        return regressed + left.unit * mean, left.unit**2 * variance
+        given = self._conditioned(left.points, left.values, asked)
+        regressed = left.mean + self._view.load[asked] @ left.weights
+        return regressed + left.unit * given.mean, left.unit**2 * given.variance
 
     def _left(self, trials: Sequence[Trial]) -> Left | None:
         """None where nothing was measured."""
         measured = [(trial, trial.evaluation) for trial in trials if trial.evaluation is not None]
         if not measured:
             return None
-        found = self._view(_compositions([trial for trial, _ in measured]))
-        x = found.load
+        points = self._view(_compositions([trial for trial, _ in measured]))
+        x = self._view.load[points]
         rest = np.array([trial.reward - evaluation.score for trial, evaluation in measured])
         mean = float(rest.mean())
         weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (rest - mean))
         left = rest - mean - x @ weights
         unit = max(float(left.std()), LEAST_UNIT)
-        return Left(found.features, left / unit, unit, mean, weights)
+        return Left(points, left / unit, unit, mean, weights)
+
+    @property
+    def noise(self) -> float:
+        """Variance of a value at a point that is known; with `between` and `at`, what `Conditioned` asks for."""
+        return self._process.noise
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def between(self, some: Numbers | slice, others: Numbers | slice) -> Float[np.ndarray, "point other"]:
+        """Covariances of points with others, without noise."""
+        return self._process.covariance(self._view.features[some], self._view.features[others])
+
+    def at(self, points: Numbers) -> Vector:
+        """Variance of each point, without noise."""
+        return self._process.variance(self._view.features[points])

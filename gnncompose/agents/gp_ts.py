@@ -124,28 +124,31 @@ class AnovaProcess:
 
     def posterior(self, x: Matrix, y: Vector, candidates: Matrix) -> tuple[Vector, Matrix]:
         """Mean and covariance over the candidates, given values at `x`."""
-        mean, half = self._conditioned(x, y, candidates)
-        return mean, self._kernel(candidates, candidates, self.log_variances) - half.T @ half
+        lower = self._factor(x, self.log_variances)
+        half = solve_triangular(lower, self.covariance(x, candidates), lower=True)
+        mean = half.T @ solve_triangular(lower, y, lower=True)
+        return mean, self.covariance(candidates, candidates) - half.T @ half
 
-    def marginals(self, x: Matrix, y: Vector, candidates: Matrix) -> tuple[Vector, Vector]:
-        """Mean and variance of each candidate, given values at `x`."""
-        mean, half = self._conditioned(x, y, candidates)
-        squares = candidates**2 * np.exp(self.log_variances[self._group])
+    @property
+    def noise(self) -> float:
+        """Variance of a value at a point that is known."""
+        return float(np.exp(self.log_variances[-1])) + JITTER
+
+    def covariance(self, a: Matrix, b: Matrix) -> Matrix:
+        """Covariances of points with others, without noise."""
+        return self._kernel(a, b, self.log_variances)
+
+    def variance(self, points: Matrix) -> Vector:
+        """Variance of each point, without noise: the diagonal of its covariances."""
+        squares = points**2 * np.exp(self.log_variances[self._group])
         main, pairs = np.exp(self.log_variances[len(GROUPS) : len(GROUPS) + 2])
         total = squares.sum(axis=1)
-        prior = 1.0 + main * total + pairs * 0.5 * (total**2 - (squares**2).sum(axis=1))
-        return mean, prior - (half**2).sum(axis=0)
+        return 1.0 + main * total + pairs * 0.5 * (total**2 - (squares**2).sum(axis=1))
 
     def sample(self, x: Matrix, y: Vector, candidates: Matrix, generator: np.random.Generator) -> Vector:
         """A function of the posterior at the candidates."""
         mean, covariance = self.posterior(x, y, candidates)
         return drawn_function(mean, covariance, generator)
-
-    def _conditioned(self, x: Matrix, y: Vector, candidates: Matrix) -> tuple[Vector, Matrix]:
-        """Mean at the candidates, and the matrix whose square the data take off their covariance."""
-        lower = self._factor(x, self.log_variances)
-        half = solve_triangular(lower, self._kernel(x, candidates, self.log_variances), lower=True)
-        return half.T @ solve_triangular(lower, y, lower=True), half
 
     def _factor(self, x: Matrix, log_variances: Vector) -> Matrix:
         noise = np.exp(log_variances[-1]) + JITTER

@@ -8,7 +8,7 @@ task could tell. Values are scores as shares of the best model's clean score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.optimize import minimize
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
 from gnncompose.errors import GnncomposeError
 from gnncompose.features import GROUPS
+from gnncompose.policies.conditioned import Conditioned, Numbers
 from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
 
 TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")
@@ -56,9 +58,9 @@ class Points(NamedTuple):
     mean: Tensor
     features: Tensor
 
-    def at(self, rows: Int[Tensor, " row"]) -> Points:
+    def at(self, points: Numbers | slice) -> Points:
         """Some of the points."""
-        return Points(self.embedding[rows], self.mean[rows], self.features[rows])
+        return Points(self.embedding[points], self.mean[points], self.features[points])
 
 
 class DeepKernel(nn.Module):
@@ -102,23 +104,11 @@ def covariance(
     variances, dim, first = log_variances.exp(), a.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
     inner = a.embedding @ b.embedding.mT
     distance = a.embedding.square().sum(-1)[..., :, None] + b.embedding.square().sum(-1)[..., None, :] - 2.0 * inner
-    scale = variances[first : first + len(GROUPS)].sqrt()[group]
-    left, right = a.features * scale, b.features * scale
-    main = left @ right.mT
-    pairs = 0.5 * (main.square() - left.square() @ right.square().mT)
+    scale = variances[first : first + len(GROUPS)][group]
+    left = a.features * scale
+    main = left @ b.features.mT
+    pairs = 0.5 * (main.square() - left.square() @ b.features.square().mT)
     deep = variances[1] * inner / dim + variances[2] * torch.exp(-0.5 * distance.clamp(min=0.0) / dim)
-    return variances[0] + deep + main + variances[-2] * pairs
-
-
-def prior_variance(
-    log_variances: Float[Tensor, " term"], a: Points, group: Int[Tensor, " feature"]
-) -> Float[Tensor, "*set a"]:
-    """The diagonal of the covariance of points with themselves."""
-    variances, dim, first = log_variances.exp(), a.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
-    squares = a.features.square() * variances[first : first + len(GROUPS)][group]
-    main = squares.sum(-1)
-    pairs = 0.5 * (main.square() - squares.square().sum(-1))
-    deep = variances[1] * a.embedding.square().sum(-1) / dim + variances[2]
     return variances[0] + deep + main + variances[-2] * pairs
 
 
@@ -139,26 +129,36 @@ class DeepKernelProcess:
         log_variances: float64[len(TERMS)].
     """
 
-    def __init__(self, kernel: DeepKernel, group: Int[Tensor, " feature"], deviation: float) -> None:
+    def __init__(
+        self, kernel: DeepKernel, points: Callable[[], Points], group: Int[Tensor, " feature"], deviation: float
+    ) -> None:
         """Begin with the variances of a kernel.
 
         Args:
             kernel: Where from.
+            points: All compositions that the search has looked at by now, in float64; new ones are last.
             group: Of each feature of the catalog, its number in `GROUPS`.
             deviation: Standard deviation of the prior over log variances, around those of the kernel.
         """
         self._prior = kernel.log_variances.detach().double()
+        self._points = points
         self._group = group
         self._deviation = deviation
         self.log_variances = self._prior.clone()
+        self.begin()
 
-    def fit(self, points: Points, values: Float[Tensor, " point"]) -> None:
+    def begin(self) -> None:
+        """Begin anew with nothing told, the variances as they are."""
+        self._conditioned = Conditioned(self)
+
+    def fit(self, told: Numbers, values: Float[np.ndarray, " point"]) -> None:
         """Set the variances to where marginal likelihood times prior is largest, from where they are."""
+        points, targets = self._points().at(told), torch.from_numpy(values)
 
         def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
             variances = torch.tensor(numbers, requires_grad=True)
             try:
-                total = negative_log_likelihood(variances, points, values, self._group) + self._away(variances)
+                total = negative_log_likelihood(variances, points, targets, self._group) + self._away(variances)
             except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
                 return 1e10, np.zeros_like(numbers)
             (gradient,) = torch.autograd.grad(total, variances)
@@ -168,49 +168,64 @@ class DeepKernelProcess:
         options = {"maxiter": 30}
         found = minimize(loss, self.log_variances.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         self.log_variances = torch.as_tensor(found.x)
+        self.begin()
 
-    def posterior(self, points: Points, values: Float[Tensor, " point"], asked: Points) -> Posterior:
-        """What values say of points that are asked for."""
-        noise = (self.log_variances[-1].exp() + JITTER) * torch.eye(len(values), dtype=values.dtype)
-        lower = torch.linalg.cholesky(covariance(self.log_variances, points, points, self._group) + noise)
-        cross = covariance(self.log_variances, points, asked, self._group)
-        half = torch.linalg.solve_triangular(lower, cross, upper=False)
-        white = torch.linalg.solve_triangular(lower, (values - points.mean).unsqueeze(1), upper=False)
-        likelihood = -0.5 * white.square().sum() - lower.diagonal().log().sum()
-        return Posterior(
-            mean=asked.mean + (half.T @ white).squeeze(1),
-            variance=prior_variance(self.log_variances, asked, self._group) - half.square().sum(0),
-            evidence=float(likelihood - self._away(self.log_variances)),
-        )
+    def posterior(self, told: Numbers, values: Float[np.ndarray, " point"], asked: Numbers) -> Posterior:
+        """What values at some points say of points that are asked for."""
+        expected = self._points().mean.numpy()
+        given = self._conditioned(told, values - expected[told], asked)
+        evidence = given.log_likelihood - float(self._away(self.log_variances))
+        return Posterior(expected[asked] + given.mean, given.variance, evidence)
 
     def _away(self, log_variances: Tensor) -> Tensor:
         """How unlikely the prior finds variances."""
         return 0.5 * ((log_variances - self._prior) / self._deviation).square().sum()
+
+    @property
+    def noise(self) -> float:
+        """Variance of a value at a point that is known; with `between` and `at`, what `Conditioned` asks for."""
+        return float(self.log_variances[-1].exp()) + JITTER
+
+    def __len__(self) -> int:
+        return len(self._points().mean)
+
+    def between(self, some: Numbers | slice, others: Numbers | slice) -> Float[np.ndarray, "point other"]:
+        """Covariances of points with others, without noise."""
+        points = self._points()
+        return covariance(self.log_variances, points.at(some), points.at(others), self._group).numpy()
+
+    def at(self, points: Numbers) -> Float[np.ndarray, " point"]:
+        """Variance of each point, without noise: the diagonal of its covariances."""
+        own = self._points().at(points)
+        variances, dim, first = self.log_variances.exp(), own.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
+        squares = own.features.square() * variances[first : first + len(GROUPS)][self._group]
+        main = squares.sum(-1)
+        pairs = 0.5 * (main.square() - squares.square().sum(-1))
+        deep = variances[1] * own.embedding.square().sum(-1) / dim + variances[2]
+        return (variances[0] + deep + main + variances[-2] * pairs).numpy()
 
 
 class Posterior(NamedTuple):
     """What a process says once it is conditioned.
 
     Attributes:
-        mean: float[point].
-        variance: float[point].
+        mean: float64[point].
+        variance: float64[point].
         evidence: Logarithm of the likelihood of the values times the prior of the variances, up to a constant.
     """
 
-    mean: Tensor
-    variance: Tensor
+    mean: np.ndarray
+    variance: np.ndarray
     evidence: float
 
 
-def mixed(posteriors: Sequence[Posterior]) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
+def mixed(posteriors: Sequence[Posterior]) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """Mean and variance of a mixture, in which each counts by its evidence (Bayesian model averaging)."""
-    weights = (
-        torch.tensor([posterior.evidence for posterior in posteriors], dtype=torch.float64).softmax(0).unsqueeze(1)
-    )
-    means = torch.stack([posterior.mean for posterior in posteriors])
-    variances = torch.stack([posterior.variance for posterior in posteriors])
-    mean = (weights * means).sum(0)
-    return mean, (weights * (variances + (means - mean).square())).sum(0)
+    weights = softmax([posterior.evidence for posterior in posteriors])
+    means = np.stack([posterior.mean for posterior in posteriors])
+    variances = np.stack([posterior.variance for posterior in posteriors])
+    mean = weights @ means
+    return mean, weights @ (variances + (means - mean) ** 2)
 
 
 def kernel_to_checkpoint(kernel: DeepKernel, card: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def test_likelihood_and_posterior__are_those_of_the_normal_distribution():
     points, asked = drawn_points(6, 0), drawn_points(3, 1)
     values = drawn_points(6, 2).mean
     made = kernel()
-    process = DeepKernelProcess(made, GROUP, 1.0)
+    both = Points(*(torch.cat(parts) for parts in zip(points, asked, strict=True)))
+    process = DeepKernelProcess(made, lambda: both, GROUP, 1.0)
     variances = np.array(UNTRAINED)
     noise = (variances[-1] + JITTER) * np.eye(6)
     among = slow_covariance(variances, points, points) + noise
@@ -93,11 +94,11 @@ def test_likelihood_and_posterior__are_those_of_the_normal_distribution():
     found = negative_log_likelihood(made.log_variances.detach().double(), points, values, GROUP)
     assert float(found) == pytest.approx(expected, rel=1e-5)
     cross = slow_covariance(variances, points, asked)
-    mean, spread, evidence = process.posterior(points, values, asked)
+    mean, spread, evidence = process.posterior(np.arange(6), values.numpy(), np.arange(6, 9))
     assert evidence == pytest.approx(-float(found))
     weights = np.linalg.solve(among, cross)
     np.testing.assert_allclose(
-        mean.numpy(), asked.mean.numpy() + weights.T @ (values - points.mean).numpy(), rtol=1e-4, atol=1e-6
+        mean, asked.mean.numpy() + weights.T @ (values - points.mean).numpy(), rtol=1e-4, atol=1e-6
     )
     expected = slow_covariance(variances, asked, asked) - cross.T @ weights
     np.testing.assert_allclose(spread, expected.diagonal(), atol=1e-5)
@@ -105,9 +106,9 @@ def test_likelihood_and_posterior__are_those_of_the_normal_distribution():
 
 def test_fit__raises_likelihood_times_prior():
     points, values = drawn_points(30, 0), drawn_points(30, 2).mean
-    process = DeepKernelProcess(kernel(), GROUP, 1.0)
+    process = DeepKernelProcess(kernel(), lambda: points, GROUP, 1.0)
     before = negative_log_likelihood(process.log_variances, points, values, GROUP)
-    process.fit(points, values)
+    process.fit(np.arange(30), values.numpy())
     after = negative_log_likelihood(process.log_variances, points, values, GROUP)
     away = (process.log_variances - kernel().log_variances.detach().double()).square().sum() / 2
     assert float(after + away) < float(before) - 1.0
@@ -117,9 +118,7 @@ def test_mixed__is_the_mixture_of_what_members_say():
     generator = np.random.default_rng(0)
     means, variances = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[1.0, 0.5], [0.1, 0.5]])
     evidences = np.log([0.25, 0.75]) - 40.0
-    members = [
-        Posterior(torch.tensor(m), torch.tensor(v), e) for m, v, e in zip(means, variances, evidences, strict=True)
-    ]
+    members = [Posterior(m, v, e) for m, v, e in zip(means, variances, evidences, strict=True)]
     mean, variance = mixed(members)
     which = (generator.random(200_000) < 0.75).astype(int)
     drawn = means[which] + np.sqrt(variances[which]) * generator.normal(size=(len(which), 2))
@@ -186,7 +185,7 @@ def test_beside__predicts_what_latency_takes_off():
     trials = [FakeTrial(composition) for composition in compositions]
     beside = Beside(view)
     beside.fit(trials[:12])
-    mean, variance = beside.posterior(trials[:12], compositions)
+    mean, variance = beside.posterior(trials[:12], view(compositions))
     np.testing.assert_allclose(mean, [trial.reward - 0.5 for trial in trials], atol=0.01)
     assert variance[12:].mean() > variance[:12].mean()
 
@@ -194,7 +193,7 @@ def test_beside__predicts_what_latency_takes_off():
 def test_beside__knows_nothing_where_all_failed():
     view = View(large_space().catalog, [kernel()])
     failed = [Trial(1, large_space().start, None, -1.0, -1.0, failure="crashed")]
-    mean, variance = Beside(view).posterior(failed, [large_space().start])
+    mean, variance = Beside(view).posterior(failed, view([large_space().start]))
     assert mean.tolist() == variance.tolist() == [0.0]
 
 

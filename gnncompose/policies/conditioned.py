@@ -1,0 +1,129 @@
+"""A Gaussian process over a table of points that grows, conditioned on some of them.
+
+A decision of a search adds one value and a few candidates to those of the decision before. So the Cholesky factor of
+what was told and its products with all points are kept and extended by rows and columns (Golub and Van Loan, Matrix
+Computations, §4.2); to compute them anew would cost as much as all decisions before together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.linalg import cholesky, solve_triangular
+
+Numbers = Int[np.ndarray, " point"]
+Vector = Float[np.ndarray, " point"]
+Matrix = Float[np.ndarray, "point other"]
+
+
+class Covariance(Protocol):
+    """How values at the points of a table vary."""
+
+    @property
+    def noise(self) -> float:
+        """Variance of a value at a point that is known."""
+        ...
+
+    def __len__(self) -> int:
+        """Points that there are by now."""
+        ...
+
+    def between(self, some: Numbers | slice, others: Numbers | slice) -> Matrix:
+        """Covariances of points with others, without noise."""
+        ...
+
+    def at(self, points: Numbers) -> Vector:
+        """Variance of each point, without noise."""
+        ...
+
+
+class Given(NamedTuple):
+    """What values say.
+
+    Attributes:
+        mean: float64[point]: of each point that was asked for, beyond what was expected before.
+        variance: float64[point].
+        log_likelihood: Of the values, up to a constant.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    log_likelihood: float
+
+
+class Conditioned:
+    """What values at some points say of others."""
+
+    def __init__(self, covariance: Covariance) -> None:
+        """Begin with nothing told.
+
+        Args:
+            covariance: Of the points. What it says of the points that it has must not change from here on.
+        """
+        self._covariance = covariance
+        self._half = np.zeros((0, 0))  # [point, told], with room to grow: L⁻¹ times covariances, transposed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._told = np.zeros(0, dtype=np.int64)
+        self._lower = np.zeros((0, 0))
+        self._taken = np.zeros(0)  # off the variance of each point
+
+    def __call__(self, told: Numbers, values: Vector, asked: Numbers) -> Given:
+        """Condition on values.
+
+        Args:
+            told: Points with values; those of the last call, if they come first, cost nothing.
+            values: Beyond what was expected before.
+            asked: Points to tell of.
+
+        Raises:
+            scipy.linalg.LinAlgError: The covariance of the points is none, within rounding.
+        """
+        if not np.array_equal(told[: len(self._told)], self._told):
+            self._begin()
+        self._take_points()
+        if len(told) > len(self._told):
+            self._tell(told[len(self._told) :])
+        white = solve_triangular(self._lower, values, lower=True)
+        return Given(
+            mean=self._half[asked, : len(told)] @ white,
+            variance=self._covariance.at(asked) - self._taken[asked],
+            log_likelihood=-0.5 * float(white @ white) - float(np.log(self._lower.diagonal()).sum()),
+        )
+
+    def _take_points(self) -> None:
+        """Extend by the points that the table has more than before."""
+        first, last, told = len(self._taken), len(self._covariance), len(self._told)
+        self._make_room(last, told)
+        halves = np.zeros((last - first, told))
+        if halves.size:
+            cross = self._covariance.between(self._told, slice(first, last))
+            halves = solve_triangular(self._lower, cross, lower=True).T
+        self._half[first:last, :told] = halves
+        self._taken = np.append(self._taken, (halves**2).sum(axis=1))
+
+    def _tell(self, new: Numbers) -> None:
+        """Extend by further points with values."""
+        points, told, count = len(self._taken), len(self._told), len(new)
+        self._make_room(points, told + count)
+        half = self._half[:points, :told]
+        own = half[new]
+        left = self._covariance.between(new, new) + self._covariance.noise * np.eye(count) - own @ own.T
+        corner = cholesky(left, lower=True)
+        cross = self._covariance.between(new, slice(0, points)) - own @ half.T
+        halves = solve_triangular(corner, cross, lower=True)
+        self._half[:points, told : told + count] = halves.T
+        self._taken += (halves**2).sum(axis=0)
+        self._lower = np.block([[self._lower, np.zeros((told, count))], [own, corner]])
+        self._told = np.append(self._told, new)
+
+    def _make_room(self, points: int, told: int) -> None:
+        rows, columns = self._half.shape
+        if points > rows or told > columns:
+            room = [2 * have if need > have else have for need, have in ((points, rows), (told, columns))]
+            grown = np.zeros((max(points, room[0]), max(told, room[1])))
+            grown[:rows, :columns] = self._half
+            self._half = grown
