@@ -29,6 +29,7 @@ def train(config: DictConfig) -> None:
         folder=Path(HydraConfig.get().runtime.output_dir),
         tables=list(config.tables),
         left_out=list(config.left_out),
+        left_out_families=list(config.left_out_families),
         recipe=instantiate(config.encoder),
         plan=instantiate(config.plan),
         training=instantiate(config.training),

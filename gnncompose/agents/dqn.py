@@ -166,8 +166,9 @@ class _Run:
     def episode(self, visit: Visit) -> Episode:
         """Walk one episode; it terminates by `Stop` and is truncated by the horizon."""
         steps: list[Step] = []
-        for number in range(self.agent.horizon):
-            edit = self._choose(visit, may_stop=number > 0)
+        known = len(self.visited.by_id)
+        for _ in range(self.agent.horizon):
+            edit = self._choose(visit, may_stop=len(self.visited.by_id) > known)
             if edit == visit.stop:
                 break
             after = self.take_in((yield visit.successors[edit]))
@@ -178,7 +179,7 @@ class _Run:
         self._remember(steps, terminated=False)
 
     def _choose(self, visit: Visit, *, may_stop: bool) -> int:
-        """Number of the edit to walk; an episode's first is not `Stop`, or nothing would be learned from it."""
+        """Number of the edit to walk; an episode that evaluated nothing new does not stop, or runs end in re-visits."""
         allowed = self.visited.unvisited(visit) if self.agent.unvisited_only else []
         allowed = allowed or list(range(len(visit.successors)))
         if may_stop or not allowed:

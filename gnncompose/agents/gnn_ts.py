@@ -81,7 +81,7 @@ class GNNThompson:
             climbs: How often what is worth most is replaced by what is worth most beside its own edits.
             refit: Growth of the evaluations after which the variances are fitted again.
             deviation: How far they may go from the checkpoint's, as the deviation of a prior over their logarithms.
-            rows: Trials, the latest, that the process is conditioned on, at most.
+            rows: Trials, the latest, that the process is conditioned on, at most; 0 to ignore them all.
 
         Raises:
             ValueError: There is no such acquisition.
@@ -110,7 +110,7 @@ class GNNThompson:
         fitted_at = FIRST_FIT
         while pool := candidates(list(trials.values())):
             known = latest(list(trials.values()), self.rows)
-            if len(trials) >= self.refit * fitted_at:
+            if known and len(trials) >= self.refit * fitted_at:
                 surrogate.fit(known)
                 fitted_at = len(trials)
             best = max(trial.reward for trial in trials.values())

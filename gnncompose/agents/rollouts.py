@@ -81,11 +81,12 @@ class Rollouts:
         """Walk one episode; returns its turns."""
         visit = self.visited.best if self._generator.random() < self._restart_probability else start
         turns: list[Turn] = []
-        for number in range(self._horizon):
-            # An episode's first edit is not `Stop`, or nothing would be learned from it.
+        known = len(self.visited.by_id)
+        for _ in range(self._horizon):
             allowed = self.visited.unvisited(visit) if self._unvisited_only else []
             allowed = allowed or list(range(len(visit.successors)))
-            allowed += [visit.stop] if number or not allowed else []
+            # An episode that evaluated nothing new does not stop, or a run would end in re-visits.
+            allowed += [visit.stop] if len(self.visited.by_id) > known or not allowed else []
             left = 1.0 - len(self.visited.by_id) / self._budget
             with torch.no_grad():
                 packed = self.visited.graphs.pack([visit.number], [Context(left, visit.reward)], [allowed])

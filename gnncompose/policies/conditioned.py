@@ -87,7 +87,7 @@ class Conditioned:
         self._take_points()
         if len(told) > len(self._told):
             self._tell(told[len(self._told) :])
-        white = solve_triangular(self._lower, values, lower=True)
+        white = solve_triangular(self._lower, values, lower=True) if len(told) else values
         return Given(
             mean=self._half[asked, : len(told)] @ white,
             variance=self._covariance.at(asked) - self._taken[asked],

@@ -27,7 +27,7 @@ from gnncompose.policies.conditioned import Conditioned, Numbers
 from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
 
 TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")
-UNTRAINED = (0.1, 0.003, 0.01, 0.02, 0.02, 0.005, 0.005, 1.0, 0.0005)
+UNTRAINED = (1.0, 0.003, 0.01, 0.02, 0.02, 0.005, 0.005, 0.2, 0.0005)
 EMBEDDING_DIM = 32
 JITTER = 1e-6
 BOUND = 6.0

@@ -6,6 +6,7 @@ of two; catalogs are the recorded ones and those that lack some operators.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,15 +55,18 @@ class Lessons:
         values: float[conditions, compositions]: scores as shares of the best model's clean score.
         graphs: The encoded compositions.
         features: float[compositions, feature]: of the catalog's own operators.
+        has_strange: Whether the catalog has operators of families that nothing is learned of.
         group: Of each feature, its number in `GROUPS`.
+        families: Of its operators.
     """
 
-    def __init__(self, name: str, count: int, generator: np.random.Generator) -> None:
+    def __init__(self, name: str, count: int, families: Sequence[str], generator: np.random.Generator) -> None:
         """Draw and encode.
 
         Args:
             name: Of the table.
             count: Compositions, about.
+            families: Of operators that nothing is learned of.
             generator: Source of all randomness.
 
         Raises:
@@ -83,17 +87,26 @@ class Lessons:
         self.group = group_numbers(features.groups)
         self._near = np.isin(rows, near)
         self._uses = self.features[:, self.group.numpy() == GROUPS.index("operator")] > 0
+        self.families = frozenset(operator.family for operator in catalog.operators if operator.family)
+        strange = [operator.family in families for operator in catalog.operators]
+        self._known = ~self._uses[:, strange].any(axis=1)
 
-    def draw(self, plan: Plan, generator: np.random.Generator) -> Lesson:
-        """One lesson."""
+    def draw(self, plan: Plan, generator: np.random.Generator, *, strange: bool = False) -> Lesson:
+        """One lesson.
+
+        Args:
+            plan: What it is like.
+            generator: Source of all randomness.
+            strange: Whether operators of families that nothing is learned of may be in it.
+        """
         values = self.values[generator.integers(len(self.values))]
         if generator.random() < plan.mixed:
             share = generator.random()
             values = share * values + (1.0 - share) * self.values[generator.integers(len(self.values))]
-        allowed = np.ones(len(values), dtype=bool)
+        allowed = np.ones(len(values), dtype=bool) if strange else self._known
         if generator.random() < plan.thinned:
             lacking = generator.permutation(self._uses.shape[1])[: generator.integers(1, plan.lacking + 1)]
-            thinned = ~self._uses[:, lacking].any(axis=1)
+            thinned = allowed & ~self._uses[:, lacking].any(axis=1)
             allowed = thinned if thinned.sum() >= 2 * plan.size else allowed
         # A search begins near the start and ends near the best, so lessons are mostly of these.
         parts = [allowed & self._near, allowed & (values >= np.quantile(values[allowed], 0.9)), allowed]

@@ -112,24 +112,26 @@ def train(
     folder: Path,
     tables: Sequence[str],
     left_out: Sequence[str],
+    left_out_families: Sequence[str],
     recipe: EncoderRecipe,
     plan: Plan,
     training: Training,
     seed: int,
 ) -> None:
-    """Train on some tables, watch the loss on those that are left out, and write the surrogate with its card.
+    """Train on some tables, watch the loss on what is left out, and write the surrogate with its card.
 
     Args:
         folder: Where `surrogate.pt`, `card.json` and `curve.csv` go; they appear when training is over.
         tables: Names of the tables that there are.
         left_out: Those of them that are not learned from.
+        left_out_families: Families of operators; compositions with one of them are not learned from.
         recipe: Describes the graph encoder.
         plan: What lessons are like.
         training: How to train.
         seed: Source of all randomness.
 
     Raises:
-        GnncomposeError: Nothing is left to learn from, or one that is left out is none of the tables.
+        GnncomposeError: Nothing is left to learn from, or what is left out does not exist.
         TableError: A table is missing or damaged.
     """
     strange = sorted(set(left_out) - set(tables))
@@ -140,8 +142,18 @@ def train(
     # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
     interval = 0.1 if sys.stderr.isatty() else 30.0
     bar = tqdm(tables, desc="encode", unit="table", mininterval=interval)
-    lessons = {name: Lessons(name, plan.compositions, np.random.default_rng([seed, n])) for n, name in enumerate(bar)}
-    held_out = held_out_lessons([lessons[name] for name in left_out], plan, seed)
+    lessons = {
+        name: Lessons(name, plan.compositions, left_out_families, np.random.default_rng([seed, number]))
+        for number, name in enumerate(bar)
+    }
+    families = frozenset[str]().union(*(own.families for own in lessons.values()))
+    unknown = sorted(set(left_out_families) - families)
+    if unknown:
+        raise GnncomposeError(
+            f"left_out_families={unknown[0]}: no table has any; they have {', '.join(sorted(families))}"
+        )
+    watched = [own for name, own in lessons.items() if name in left_out or own.families & set(left_out_families)]
+    held_out = held_out_lessons(watched, plan, seed)
     losses: list[float] = []
     untrained = seeded(lambda: DeepKernel(recipe), seed)
     curve: list[dict[str, float | None]] = [{"step": 0, "loss": None, **held_out_losses(untrained, held_out)}]
@@ -161,6 +173,7 @@ def train(
     card = {
         "tables": [own.name for own in learned],
         "left_out": list(left_out),
+        "left_out_families": list(left_out_families),
         "compositions": {own.name: len(own.graphs) for own in learned},
         "conditions": {own.name: len(own.values) for own in learned},
         "catalog_sha256": {own.name: own.catalog_sha256 for own in learned},
@@ -185,10 +198,10 @@ def train(
 
 
 def held_out_lessons(tables: Sequence[Lessons], plan: Plan, seed: int) -> dict[str, list[Lesson]]:
-    """Lessons of recorded conditions and whole catalogs, the same each time."""
+    """Lessons of recorded conditions and whole catalogs, families left out among them, the same each time."""
     plain = replace(plan, mixed=0.0, thinned=0.0, forgetful=0.0)
     generator = np.random.default_rng([seed, len(tables)])
-    return {own.name: [own.draw(plain, generator) for _ in range(HELD_OUT_LESSONS)] for own in tables}
+    return {own.name: [own.draw(plain, generator, strange=True) for _ in range(HELD_OUT_LESSONS)] for own in tables}
 
 
 @torch.no_grad()

@@ -62,6 +62,7 @@ AGENTS = {
     "simulated_annealing": SimulatedAnnealing,
     "gp_ts": lambda: GPThompson(initial=3, pool=20),
     "gnn_ts": lambda: GNNThompson(Gine(8, 1), pool=20),
+    "gnn_ts_without_history": lambda: GNNThompson(Gine(8, 1), pool=20, rows=0),
     "gnn_ts_thompson": lambda: GNNThompson(Gine(8, 1), pool=20, acquisition="thompson"),
     "bananas": lambda: Bananas(initial=3, round_size=2, members=2, layers=(8,), epochs=20, pool=20),
     "tpe": lambda: TPE(startup=4),

@@ -28,7 +28,7 @@ pytestmark = recorded("series_gun_point")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    train(folder, TABLES, [LEFT_OUT], RECIPE, PLAN, Training(steps=500, lessons=4), seed=0)
+    train(folder, TABLES, [LEFT_OUT], [], RECIPE, PLAN, Training(steps=500, lessons=4), seed=0)
     return folder
 
 
@@ -63,13 +63,13 @@ def test_train__same_seed_same_weights(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         torch.manual_seed(len(name))
-        train(tmp_path / name, TABLES[:1], [], RECIPE, PLAN, Training(steps=5, lessons=2), seed=1)
+        train(tmp_path / name, TABLES[:1], [], [], RECIPE, PLAN, Training(steps=5, lessons=2), seed=1)
     one, two = (torch.load(tmp_path / name / "surrogate.pt", weights_only=True)["weights"] for name in ("one", "two"))
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 def test_lessons__are_of_what_there_is():
-    lessons = Lessons(LEFT_OUT, 300, np.random.default_rng(0))
+    lessons = Lessons(LEFT_OUT, 300, [], np.random.default_rng(0))
     generator = np.random.default_rng(1)
     for _ in range(20):
         lesson = lessons.draw(PLAN, generator)
@@ -78,8 +78,28 @@ def test_lessons__are_of_what_there_is():
     assert len(lessons.graphs) == lessons.values.shape[1] == len(lessons.features)
 
 
+def test_lessons__know_nothing_of_families_left_out():
+    lessons = Lessons(LEFT_OUT, 300, ["denoise"], np.random.default_rng(0))
+    catalog, generator = recorded_task(LEFT_OUT).catalog, np.random.default_rng(1)
+    strange = [number for number, operator in enumerate(catalog.operators) if operator.family == "denoise"]
+    uses = lessons.features[:, strange].any(axis=1)
+    drawn = [lessons.draw(PLAN, generator).numbers for _ in range(20)]
+    assert "denoise" in lessons.families
+    assert not any(uses[numbers].any() for numbers in drawn)
+    assert uses[lessons.draw(PLAN, generator, strange=True).numbers].any()
+
+
+def test_train__watches_the_loss_where_a_family_was_left_out(tmp_path):
+    train(tmp_path, TABLES[:2], [], ["rocket"], RECIPE, PLAN, Training(steps=2, lessons=1), seed=0)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["left_out_families"] == ["rocket"]
+    assert card["curve"][-1].keys() == {"step", "loss", *(f"loss_{name}" for name in TABLES[:2])}
+    with pytest.raises(GnncomposeError, match="left_out_families=rockets: no table has any; they have baseline, cnn"):
+        train(tmp_path, TABLES[:1], [], ["rockets"], RECIPE, PLAN, Training(steps=1), seed=0)
+
+
 @pytest.mark.parametrize(("left_out", "message"), [(["digits"], "is none of tables"), (TABLES, "leaves no table")])
 def test_train__refuses_what_leaves_nothing(left_out, message, tmp_path):
     with pytest.raises(GnncomposeError, match=message):
-        train(tmp_path, TABLES, left_out, RECIPE, PLAN, Training(steps=1), seed=0)
+        train(tmp_path, TABLES, left_out, [], RECIPE, PLAN, Training(steps=1), seed=0)
     assert not list(tmp_path.iterdir())
