@@ -89,20 +89,33 @@ def load_task(directory: Path) -> Task:
         CatalogError: `catalog.yaml` does, an artifact is missing, too large, or not the one it names, or no installed
             package offers a host operator.
     """
-    directory = Path(directory)
+    task = read_description(directory)
+    for operator in task.catalog.operators:
+        if operator.artifact is not None:
+            read_artifact(task.catalog, operator)
+        if operator.host is not None:
+            find_host(operator)
+    for condition in task.conditions:
+        for split in required_splits(condition):
+            if not (task.directory / "data" / condition / f"{split}.npz").is_file():
+                raise TaskError(f"data/{condition}/{split}.npz: is missing; add it or drop the condition")
+    return task
+
+
+def read_description(path: Path | str) -> Task:
+    """The task that a folder's `task.yaml` and `catalog.yaml` describe, whether or not data and artifacts are there.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        TaskError: `task.yaml` breaks the format.
+        CatalogError: `catalog.yaml` does.
+    """
+    directory = Path(path).expanduser()
     if not (directory / TASK_FILE).is_file():
         raise TaskError(f"{directory}: holds no {TASK_FILE}; build a task there with 'gnncompose task build'")
     document = read_inside(directory, TASK_FILE, _TaskFile, TaskError)
-    catalog = load_catalog(directory / CATALOG_FILE)
-    for operator in catalog.operators:
-        if operator.artifact is not None:
-            read_artifact(catalog, operator)
-        if operator.host is not None:
-            find_host(operator)
-    for condition in document.conditions:
-        for split in required_splits(condition):
-            if not (directory / "data" / condition / f"{split}.npz").is_file():
-                raise TaskError(f"data/{condition}/{split}.npz: is missing; add it or drop the condition")
     return Task(
         name=document.name,
         metric=document.metric,
@@ -110,7 +123,7 @@ def load_task(directory: Path) -> Task:
         output=document.output,
         limits=Limits(**document.limits.model_dump()),
         conditions=document.conditions,
-        catalog=catalog,
+        catalog=load_catalog(directory / CATALOG_FILE),
         directory=directory,
         classes=document.classes,
         scenarios={name: _scenario(name, steps) for name, steps in document.scenarios.items()},

@@ -1,19 +1,23 @@
 import inspect
+import json
 from pathlib import Path
 
 import hydra
+import pyarrow as arrow
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 from peers import LIBRARIES
+from pyarrow import parquet
 from recorded import recorded
 
+from gnncompose.composition.files import composition_to_json
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.launch import resource_directory
 from gnncompose.tasks.bundle import load_task
-from gnncompose.tasks.task import World
+from gnncompose.tasks.task import Task, World
 
 CONF = resource_directory("conf")
 LEAVES = sorted(p.relative_to(CONF) for g in CONF.iterdir() if g.is_dir() for p in g.glob("*.yaml"))
@@ -37,17 +41,24 @@ def cache(tmp_path: Path, digits_directory: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GNNCOMPOSE_CACHE", str(tmp_path))
 
 
+def one_row(task: Task, path: Path) -> Path:
+    """A file that tells of the start only."""
+    row = {"composition": json.dumps(composition_to_json(task.space.start)), "score": 0.5, "latency_ms_mean": 1.0}
+    parquet.write_table(arrow.Table.from_pylist([row]), path)
+    return path
+
+
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     "leaf",
     [pytest.param(leaf, marks=recorded("digits") if str(leaf) in REPLAYED else ()) for leaf in OBJECTS],
     ids=str,
 )
-def test_leaf__instantiates(leaf: Path, digits_directory: Path) -> None:
+def test_leaf__instantiates(leaf: Path, digits_directory: Path, tmp_path: Path) -> None:
     if leaf.parts[0] == "agent" and leaf.stem in LIBRARIES:
         pytest.importorskip(LIBRARIES[leaf.stem], reason="needs the extra peers")
     config = OmegaConf.load(CONF / leaf)
-    if str(leaf) == "task/bundle.yaml":
+    if str(leaf) in ("task/bundle.yaml", "task/described.yaml"):
         config.path = str(digits_directory)
     if str(leaf) == "task/recorded.yaml":
         config.name = "digits"
@@ -55,6 +66,8 @@ def test_leaf__instantiates(leaf: Path, digits_directory: Path) -> None:
         with pytest.raises(InstantiationException, match=f"gnncompose task build {config.name}"):
             instantiate(config)
         return
+    if str(leaf) == "evaluator/rows.yaml":
+        config.path = str(one_row(load_task(digits_directory), tmp_path / "rows.parquet"))
     made = instantiate(config)
     if leaf.parts[0] == "evaluator":
         made = made(load_task(digits_directory), World(), load_prices())
