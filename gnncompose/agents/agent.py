@@ -6,14 +6,14 @@ agent thus runs in a search, and behind ask and tell, without knowing which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.evaluation.evaluation import AnsweredRows, Budget, BudgetSpent, Trial
+from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION, AnsweredRows, Budget, BudgetSpent, Trial
 
 Proposals = Generator[Composition, Trial, None]
 
@@ -49,6 +49,19 @@ class ReadsRows(Protocol):
         ...
 
 
+@runtime_checkable
+class Recalls(Protocol):
+    """An agent that makes use of old trials, such as those of the same task in another condition."""
+
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Take old trials, before `propose`; they are believed as far as new ones bear them out.
+
+        Args:
+            trials: Their rewards are of the reward function at hand.
+        """
+        ...
+
+
 def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Generator) -> Trial:
     """Let an agent spend its budget, the start first; returns the best trial.
 
@@ -67,3 +80,58 @@ def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Gene
     finally:
         proposals.close()
     return budget.best
+
+
+class AskTell:
+    """An agent for whoever has evaluations to give and decides when: ask what to evaluate, tell what came of it."""
+
+    def __init__(
+        self, agent: Agent, space: Space, budget: int, generator: np.random.Generator, old: Sequence[Trial] = ()
+    ) -> None:
+        """Begin a search.
+
+        Args:
+            agent: Who searches.
+            space: Where; its start, such as what is deployed, is asked for first.
+            budget: Distinct compositions that will be evaluated, the start included.
+            generator: Source of all randomness.
+            old: Trials of another condition, for agents that recall.
+        """
+        if isinstance(agent, Recalls):
+            agent.recall(old)
+        self._proposals = agent.propose(space, budget, generator)
+        self._budget = budget
+        self._asked: Composition | None = space.start
+        self._told: dict[str, Trial] = {}
+
+    def ask(self) -> Composition | None:
+        """The composition to evaluate next, until it was told; None where nothing more is to be evaluated."""
+        return self._asked
+
+    def tell(self, trial: Trial) -> None:
+        """Say what came of what was asked for; the agent is not asked again about what it was told once.
+
+        Raises:
+            ValueError: The trial is of something else.
+        """
+        if self._asked is None or trial.composition != self._asked:
+            raise ValueError(f"{trial.composition} was not asked for, but {self._asked}; tell its trial")
+        is_first = not self._told
+        self._told[trial.composition.id] = trial
+        self._asked = self._next(None if is_first else trial)
+
+    def _next(self, answer: Trial | None) -> Composition | None:
+        """Answer the agent until it wants something new."""
+        if len(self._told) >= self._budget:
+            self._proposals.close()
+            return None
+        try:
+            wanted = next(self._proposals) if answer is None else self._proposals.send(answer)
+            for _ in range(STEPS_PER_EVALUATION * self._budget):
+                if wanted.id not in self._told:
+                    return wanted
+                wanted = self._proposals.send(self._told[wanted.id])
+        except StopIteration:
+            pass
+        self._proposals.close()
+        return None

@@ -99,16 +99,24 @@ class GNNThompson:
         self.deviation = deviation
         self.rows = rows
         self._trained = [] if checkpoint is None else [load_kernel(checkpoint, encoder)]
+        self._old: Sequence[Trial] = ()
+
+    def recall(self, trials: Sequence[Trial]) -> None:
+        """Let the next run begin with old trials: what they say, and an untried one of them may be evaluated again."""
+        self._old = trials
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the start, then what the surrogate favours; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
         kernels = [*self._trained, seeded(lambda: DeepKernel(self.encoder), seed)]
-        surrogate = Surrogate(space.catalog, kernels, self.deviation)
+        old = [trial for trial in self._old if is_of(trial.composition, space.catalog)][-self.rows :]
+        surrogate = Surrogate(space.catalog, kernels, self.deviation, old)
         candidates = Candidates(space, self.incumbents, self.pool, generator, self.first)
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
         while pool := candidates(list(trials.values())):
+            listed = trials.keys() | {composition.id for composition in pool}
+            pool += [trial.composition for trial in old if trial.composition.id not in listed]
             known = latest(list(trials.values()), self.rows)
             if known and len(trials) >= self.refit * fitted_at:
                 surrogate.fit(known)
@@ -137,6 +145,12 @@ class GNNThompson:
     def checkpoint(self) -> dict[str, Any] | None:
         """Nothing is learned in a run but variances, which the next one fits anew."""
         return None
+
+
+def is_of(composition: Composition, catalog: Catalog) -> bool:
+    """Whether a catalog has every operator of a composition, the same ones."""
+    own = (node.operator for node in composition.nodes)
+    return all(o.name in catalog.by_name and catalog.by_name[o.name].identity == o.identity for o in own)
 
 
 def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
@@ -223,21 +237,29 @@ class View:
 class Surrogate:
     """Predicts the reward of compositions from trials."""
 
-    def __init__(self, catalog: Catalog, kernels: Sequence[DeepKernel], deviation: float) -> None:
-        """Begin with what the kernels know.
+    def __init__(
+        self, catalog: Catalog, kernels: Sequence[DeepKernel], deviation: float, old: Sequence[Trial] = ()
+    ) -> None:
+        """Begin with what the kernels know, and what old trials tell.
 
         Args:
             catalog: Whose compositions.
             kernels: Each predicts in its way; the evidence says how much it counts.
             deviation: How far variances may go from the kernels', as the deviation of a prior over their logarithms.
+            old: Trials of another condition.
         """
         self._view = View(catalog, kernels)
         group = group_numbers(self._view.groups)
+        points = [partial(self._view.points, number) for number in range(len(kernels))]
         self._processes = [
-            DeepKernelProcess(kernel, partial(self._view.points, number), group, deviation)
-            for number, kernel in enumerate(kernels)
+            DeepKernelProcess(kernel, of, group, deviation) for kernel, of in zip(kernels, points, strict=True)
         ]
-        self._beside = Beside(self._view)
+        self._beside = Beside(self._view, old)
+        self._begins = [*self._processes, self._beside]
+        if old:
+            recalled = Recalled(DeepKernelProcess(kernels[0], points[0], group, deviation), self._view, old)
+            self._processes.append(DeepKernelProcess(kernels[0], recalled, group, deviation))
+            self._begins += [recalled, self._processes[-1]]
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Fit the variances."""
@@ -250,13 +272,46 @@ class Surrogate:
         """Mean and variance of the reward of each composition that is asked for, given trials."""
         if len(self._view) > REMEMBERED:
             self._view.forget()
-            for process in (*self._processes, self._beside):
-                process.begin()
+            for part in self._begins:
+                part.begin()
         told, values, points = self._view(_compositions(trials)), self._view.values(trials), self._view(asked)
         score, variance = mixed([process.posterior(told, values, points) for process in self._processes])
         rest, rest_variance = self._beside.posterior(trials, points)
         scale = self._view.scale
         return scale * score + rest, scale**2 * variance + rest_variance
+
+
+class Recalled:
+    """All points of a view, each expected to be worth what a process makes of old trials."""
+
+    def __init__(self, process: DeepKernelProcess, view: View, old: Sequence[Trial]) -> None:
+        """Fit the process.
+
+        Args:
+            process: Over the points of the view.
+            view: How compositions are seen.
+            old: Trials of another condition.
+        """
+        self._process = process
+        self._view = view
+        self._old = old
+        self._values = view.values(old)
+        process.fit(view(_compositions(old)), self._values)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, where the view forgot its points."""
+        self._process.begin()
+        self._mean = np.zeros(0)
+
+    def __call__(self) -> Points:
+        """The points as a process sees them that looks for what is new."""
+        told = self._view(_compositions(self._old))
+        points = self._view.points(0)
+        new = np.arange(len(self._mean), len(self._view))
+        if len(new):
+            self._mean = np.append(self._mean, self._process.posterior(told, self._values, new).mean)
+        return points._replace(mean=torch.from_numpy(self._mean))
 
 
 def _compositions(trials: Sequence[Trial]) -> list[Composition]:
@@ -287,13 +342,15 @@ class Beside:
     Ridge regression on the profiles of what runs; of what that leaves, a Gaussian process over operators and pairs.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, old: Sequence[Trial] = ()) -> None:
         """Begin with the prior's variances.
 
         Args:
             view: How compositions are seen.
+            old: Trials of another condition, which is hardly another for latency and cost.
         """
         self._view = view
+        self._old = old
         self._process = AnovaProcess(view.groups)
         self.begin()
 
@@ -319,7 +376,7 @@ class Beside:
 
     def _left(self, trials: Sequence[Trial]) -> Left | None:
         """None where nothing was measured."""
-        measured = [(trial, trial.evaluation) for trial in trials if trial.evaluation is not None]
+        measured = [(t, t.evaluation) for t in (*self._old, *trials) if t.evaluation is not None]
         if not measured:
             return None
         points = self._view(_compositions([trial for trial, _ in measured]))

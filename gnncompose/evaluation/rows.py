@@ -29,7 +29,7 @@ NEEDED = ("composition", "score", "latency_ms_mean")
 NUMBERS = ("metric", "latency_ms_p50", "cpu_ms", "cost_usd_per_million", "peak_memory_bytes", "artifact_bytes")
 TAILS = ("latency_ms_p90", "latency_ms_p95", "latency_ms_p99", "throughput_per_s")
 TEXTS = ("world", "split", "failure")
-KEPT_FILES = 4
+KEPT_FILES = 16
 Row = Mapping[str, Any]
 
 

@@ -20,7 +20,7 @@ from synthetic import (
 )
 
 from gnncompose.agents.a2c import A2C
-from gnncompose.agents.agent import Agent, search
+from gnncompose.agents.agent import Agent, AskTell, search
 from gnncompose.agents.bananas import Bananas
 from gnncompose.agents.dqn import DQN
 from gnncompose.agents.exhaustive import Exhaustive
@@ -159,3 +159,30 @@ def test_searcher__has_no_checkpoint(make):
     agent = make()
     run(lambda: agent, tiny_space(), 5)
     assert agent.checkpoint() is None
+
+
+@each_agent
+def test_agent__behind_ask_and_tell_is_the_same(make):
+    space, evaluator = large_space(), FakeEvaluator(TINY_GAINS)
+    budget = Budget(evaluator, reward_of, 12)
+    asking = AskTell(make(), space, 12, np.random.default_rng(3))
+    while (wanted := asking.ask()) is not None:
+        assert asking.ask() is wanted
+        asking.tell(budget.evaluate(wanted))
+    searched, *_ = run(make, space, 12, seed=3)
+    assert [t.composition.id for t in budget.trials] == [t.composition.id for t in searched.trials]
+    assert budget.steps == len(budget.trials), "a re-visit was asked for"
+
+
+def test_ask_tell__takes_only_the_trial_of_what_it_asked_for():
+    space = tiny_space()
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 3)
+    asking = AskTell(Random(), space, 2, np.random.default_rng(0))
+    other = budget.evaluate(space.successors(space.start)[0][1])
+    with pytest.raises(ValueError, match="was not asked for, but"):
+        asking.tell(other)
+    asking.tell(budget.evaluate(space.start))
+    asking.tell(budget.evaluate(asking.ask()))
+    assert asking.ask() is None
+    with pytest.raises(ValueError, match="was not asked for, but None"):
+        asking.tell(other)

@@ -17,7 +17,7 @@ from synthetic import (
 )
 
 from gnncompose.agents.agent import search
-from gnncompose.agents.gnn_ts import Beside, GNNThompson, View
+from gnncompose.agents.gnn_ts import Beside, GNNThompson, Surrogate, View, latest
 from gnncompose.agents.gp_ts import drawn_function
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
@@ -241,6 +241,69 @@ def test_gnn_ts__climbs_to_what_is_worth_more_beyond_its_candidates():
         asked[climbs] = [trial.composition.id for trial in budget.trials]
     assert asked[0] != asked[1]
     assert len(set(asked[1])) == 12
+
+
+def test_recalled_trials__make_one_expect_what_they_tell():
+    space, generator = large_space(), np.random.default_rng(0)
+    compositions = list({c.id: c for c in (space.random(generator) for _ in range(60))}.values())
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, len(compositions))
+    trials = [budget.evaluate(composition) for composition in compositions]
+    rewards = np.array([trial.reward for trial in trials[40:]])
+    errors = {}
+    for old in ((), tuple(trials[:40])):
+        surrogate = Surrogate(space.catalog, [kernel()], 1.0, old)
+        mean, _ = surrogate.posterior(trials[38:40], compositions[40:])
+        errors[len(old)] = np.abs(mean - rewards).mean()
+        again, _ = surrogate.posterior(trials[38:40], compositions[40:])
+        np.testing.assert_allclose(again, mean)
+    assert errors[40] < 0.5 * errors[0]
+
+
+def test_gnn_ts__evaluates_the_best_of_old_trials_early_where_nothing_changed():
+    space = large_space()
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 60)
+    best = search(GNNThompson(RECIPE), space, budget, np.random.default_rng(0))
+    found = {}
+    for old in ((), tuple(budget.trials)):
+        fresh = Budget(FakeEvaluator(TINY_GAINS), reward_of, 4)
+        agent = GNNThompson(RECIPE)
+        agent.recall(old)
+        found[len(old)] = search(agent, space, fresh, np.random.default_rng(1)).reward
+    assert found[60] > best.reward - 0.01 > found[0]
+
+
+def test_gnn_ts__leaves_old_trials_of_operators_that_are_gone():
+    space = large_space()
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 30)
+    search(GNNThompson(RECIPE), space, budget, np.random.default_rng(0))
+    start = space.start.root.operator.name
+    operators = [o for o in space.catalog.operators if o.name in (start, "m5", "t1", "mean")]
+    small = space_of(operators, Limits())
+    agent = GNNThompson(RECIPE)
+    agent.recall(budget.trials)
+    fresh = Budget(FakeEvaluator(TINY_GAINS), reward_of, 8)
+    search(agent, small, fresh, np.random.default_rng(1))
+    assert all(node.operator in operators for trial in fresh.trials for node in trial.composition.nodes)
+
+
+def test_surrogate__tells_the_same_after_it_forgot(monkeypatch):
+    space, generator = large_space(), np.random.default_rng(0)
+    compositions = list({c.id: c for c in (space.random(generator) for _ in range(40))}.values())
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, len(compositions))
+    trials = [budget.evaluate(composition) for composition in compositions[:30]]
+    surrogate = Surrogate(space.catalog, [kernel()], 1.0, trials[:10])
+    before = surrogate.posterior(trials[10:20], compositions[20:])
+    monkeypatch.setattr("gnncompose.agents.gnn_ts.REMEMBERED", 5)
+    for _ in range(2):
+        after = surrogate.posterior(trials[10:20], compositions[20:])
+        np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-9)
+
+
+def test_latest__leaves_out_a_quarter_at_once():
+    numbers = list(range(30))
+    assert latest(numbers[:8], 8) == numbers[:8]
+    assert latest(numbers[:9], 8) == latest(numbers[:10], 8)[:-1] == numbers[2:9]
+    assert latest(numbers, 0) == []
 
 
 def test_gnn_ts__refuses_an_unknown_acquisition():
