@@ -72,8 +72,9 @@ def test_documentation__shows_scripts_and_suites_that_exist(command: list[str]) 
         assert (ROOT / "benchmarks" / "suites" / f"{suite}.yaml").is_file()
 
 
+TABLES = {"tables.md": "digits", "agents.md": "series_gun_point"}
 SNIPPETS = [
-    pytest.param(name, code, marks=recorded("digits") if name == "tables.md" else ()) for name, code in shown("python")
+    pytest.param(name, code, marks=recorded(TABLES[name]) if name in TABLES else ()) for name, code in shown("python")
 ]
 
 
