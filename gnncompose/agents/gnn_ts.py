@@ -102,14 +102,14 @@ class GNNThompson:
         self._old: Sequence[Trial] = ()
 
     def recall(self, trials: Sequence[Trial]) -> None:
-        """Let the next run begin with old trials: what they say, and an untried one of them may be evaluated again."""
+        """Let later runs begin with old trials: what they say, and that each of them is a candidate."""
         self._old = trials
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the start, then what the surrogate favours; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
         kernels = [*self._trained, seeded(lambda: DeepKernel(self.encoder), seed)]
-        old = [trial for trial in self._old if is_of(trial.composition, space.catalog)][-self.rows :]
+        old = latest([trial for trial in self._old if is_within(trial.composition, space)], self.rows)
         surrogate = Surrogate(space.catalog, kernels, self.deviation, old)
         candidates = Candidates(space, self.incumbents, self.pool, generator, self.first)
         trials = {space.start.id: (yield space.start)}
@@ -147,10 +147,11 @@ class GNNThompson:
         return None
 
 
-def is_of(composition: Composition, catalog: Catalog) -> bool:
-    """Whether a catalog has every operator of a composition, the same ones."""
-    own = (node.operator for node in composition.nodes)
-    return all(o.name in catalog.by_name and catalog.by_name[o.name].identity == o.identity for o in own)
+def is_within(composition: Composition, space: Space) -> bool:
+    """Whether the space allows a composition, and its catalog has every operator of it, the same ones."""
+    own, at_hand = (node.operator for node in composition.nodes), space.catalog.by_name
+    has_all = all(o.name in at_hand and at_hand[o.name].identity == o.identity for o in own)
+    return has_all and space.limits.allow(composition)
 
 
 def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
@@ -255,11 +256,11 @@ class Surrogate:
             DeepKernelProcess(kernel, of, group, deviation) for kernel, of in zip(kernels, points, strict=True)
         ]
         self._beside = Beside(self._view, old)
-        self._begins = [*self._processes, self._beside]
+        self._parts = [*self._processes, self._beside]
         if old:
             recalled = Recalled(DeepKernelProcess(kernels[0], points[0], group, deviation), self._view, old)
             self._processes.append(DeepKernelProcess(kernels[0], recalled, group, deviation))
-            self._begins += [recalled, self._processes[-1]]
+            self._parts += [recalled, self._processes[-1]]
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Fit the variances."""
@@ -272,7 +273,7 @@ class Surrogate:
         """Mean and variance of the reward of each composition that is asked for, given trials."""
         if len(self._view) > REMEMBERED:
             self._view.forget()
-            for part in self._begins:
+            for part in self._parts:
                 part.begin()
         told, values, points = self._view(_compositions(trials)), self._view.values(trials), self._view(asked)
         score, variance = mixed([process.posterior(told, values, points) for process in self._processes])
