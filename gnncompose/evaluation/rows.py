@@ -38,7 +38,7 @@ class RowsSpace(Space):
     """The compositions of a file that legal edits join.
 
     Attributes:
-        members: Every composition of the file by its id.
+        members: The compositions by their ids.
     """
 
     members: dict[str, Composition] = field(kw_only=True)
@@ -78,8 +78,6 @@ class Rows:
 
     Attributes:
         path: Where it lies.
-        task: Whose compositions it holds, with the space of these.
-        compositions: In the order of the file.
     """
 
     def __init__(self, path: Path, task: Task) -> None:
@@ -89,6 +87,8 @@ class Rows:
             TableError: The file is missing or damaged, lacks a column, or holds no composition of the task.
         """
         self.path = path
+        self._task = task
+        self._parts: dict[World, Task] = {}
         rows = _read(path)
         built: dict[str, Composition] = {}
         self._rows: dict[tuple[str, World | None, str | None], Row] = {}
@@ -98,14 +98,26 @@ class Rows:
                 built[text] = _composition(text, task, where)
             # The last of several rows counts: it was measured last.
             self._rows[built[text].id, _world(row.get("world"), where), row.get("split")] = row
-        members = {composition.id: composition for composition in built.values()}
-        self.compositions = tuple(members.values())
+        self._built = {composition.id: composition for composition in built.values()}
 
-        def make_space(*bounds: Any) -> Space:  # noqa: ANN401 - those of a task's space
-            space = RowsSpace(*bounds, members=members)
-            return space if space.start.id in members else replace(space, initial=self.compositions[0])
+    def part(self, world: World) -> Task:
+        """The task, its space what the file tells of in a world.
 
-        self.task = replace(task, make_space=make_space)
+        Raises:
+            TableError: That is nothing.
+        """
+        if world not in self._parts:
+            told = {key for key, known, split in self._rows if known in (world, None) and split in ("validation", None)}
+            members = {key: composition for key, composition in self._built.items() if key in told}
+            if not members:
+                raise TableError(f"{self.path}: tells nothing of validation data in {world}; {self._known()}")
+
+            def make_space(*bounds: Any) -> Space:  # noqa: ANN401 - those of a task's space
+                space = RowsSpace(*bounds, members=members)
+                return space if space.start.id in members else replace(space, initial=next(iter(members.values())))
+
+            self._parts[world] = replace(self._task, make_space=make_space)
+        return self._parts[world]
 
     def row(self, composition: Composition, world: World, split: str) -> Row:
         """What the file tells of a composition.
@@ -142,7 +154,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         is_number = arrow.types.is_floating(kind) or arrow.types.is_integer(kind) or arrow.types.is_null(kind)
         if name in known and not is_number:
             raise TableError(f"{path}: column {name} holds {kind}, not numbers; convert it")
-        if name in ("composition", *TEXTS) and not (arrow.types.is_string(kind) or arrow.types.is_null(kind)):
+        is_text = arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_null(kind)
+        if name in ("composition", *TEXTS) and not is_text:
             raise TableError(f"{path}: column {name} holds {kind}, not text; convert it")
     wanted = (*NEEDED, *NUMBERS, *TAILS, *TEXTS)
     rows = table.select([name for name in wanted if name in table.column_names]).to_pylist()
@@ -211,14 +224,13 @@ class RowsEvaluator:
             EvaluationError: The resource is unknown.
         """
         self._rows = _opened((Path(path).expanduser() if path else task.directory / FILE).absolute(), task)
-        self.task = self._rows.task
-        self.world = world
-        self._prices = prices
         if world.condition not in task.conditions:
             known = ", ".join(task.conditions)
             raise TableError(f'condition={world.condition}: task "{task.name}" has no such condition; it has {known}')
         prices.resource(world.resource)
-        self._rows.row(self.task.space.start, world, "validation")
+        self.task = self._rows.part(world)
+        self.world = world
+        self._prices = prices
 
     @property
     def real(self) -> RowsEvaluator:
@@ -262,9 +274,10 @@ class RowsEvaluator:
         )
 
     def optimum(self, reward: Callable[[Evaluation], float]) -> float:
-        """The largest reward that any composition of the file has on validation data, within reach of edits or not."""
-        best = -np.inf
-        for composition in self._rows.compositions:
+        """The largest reward that the file tells of on validation data, within reach of edits or not."""
+        space, best = self.task.space, -np.inf
+        assert isinstance(space, RowsSpace)
+        for composition in space.members.values():
             try:
                 best = max(best, reward(self.evaluate(composition)))
             except EvaluationError:

@@ -117,8 +117,19 @@ def test_rows__of_a_world_and_a_split_are_told_apart(tmp_path):
         noisy.evaluate(start, "test")
     with pytest.raises(TableError, match=r"condition=dark: .* it has clean, noisy"):
         RowsEvaluator(task_in(tmp_path), World("dark"), load_prices())
-    with pytest.raises(TableError, match="tells nothing of"):
+    with pytest.raises(TableError, match=r"tells nothing of validation data in .*offline:8"):
         RowsEvaluator(task_in(tmp_path), World("clean", load="offline:8"), load_prices())
+
+
+def test_rows__a_search_keeps_to_those_of_its_world(tmp_path):
+    found, noisy = trials(12), World("noisy")
+    rows = [trial_row(trial, WORLD if number % 2 else noisy) for number, trial in enumerate(found)]
+    written(tmp_path, rows)
+    evaluator = RowsEvaluator(task_in(tmp_path), noisy, load_prices())
+    budget = Budget(evaluator, reward_of, 12)
+    search(LocalSearch(), evaluator.task.space, budget, np.random.default_rng(0))
+    assert {trial.composition for trial in budget.trials} <= {trial.composition for trial in found[::2]}
+    assert evaluator.optimum(reward_of) == max(trial.reward for trial in found[::2])
 
 
 def test_rows__begin_at_the_first_where_the_start_is_none_of_them(tmp_path):
