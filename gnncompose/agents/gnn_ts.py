@@ -115,8 +115,9 @@ class GNNThompson:
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
         while pool := candidates(list(trials.values())):
-            listed = trials.keys() | {composition.id for composition in pool}
-            pool += [trial.composition for trial in old if trial.composition.id not in listed]
+            seen = trials.keys() | {composition.id for composition in pool}
+            pool += [trial.composition for trial in old if trial.composition.id not in seen]
+            seen |= {trial.composition.id for trial in old}
             known = latest(list(trials.values()), self.rows)
             if known and len(trials) >= self.refit * fitted_at:
                 surrogate.fit(known)
@@ -125,10 +126,10 @@ class GNNThompson:
             worth = self._worth(*surrogate.posterior(known, pool), best, generator)
             for _ in range(self.climbs):
                 top = pool[int(np.argmax(worth))]
-                seen = trials.keys() | {composition.id for composition in pool}
                 beyond = list({c.id: c for _, c in space.successors(top) if c.id not in seen}.values())
                 if not beyond:
                     break
+                seen |= {composition.id for composition in beyond}
                 pool += beyond
                 worth = np.append(worth, self._worth(*surrogate.posterior(known, beyond), best, generator))
             chosen = pool[int(np.argmax(worth))]
@@ -307,12 +308,11 @@ class Recalled:
 
     def __call__(self) -> Points:
         """The points as a process sees them that looks for what is new."""
-        told = self._view(_compositions(self._old))
-        points = self._view.points(0)
-        new = np.arange(len(self._mean), len(self._view))
-        if len(new):
+        if len(self._mean) < len(self._view):
+            told = self._view(_compositions(self._old))
+            new = np.arange(len(self._mean), len(self._view))
             self._mean = np.append(self._mean, self._process.posterior(told, self._values, new).mean)
-        return points._replace(mean=torch.from_numpy(self._mean))
+        return self._view.points(0)._replace(mean=torch.from_numpy(self._mean))
 
 
 def _compositions(trials: Sequence[Trial]) -> list[Composition]:

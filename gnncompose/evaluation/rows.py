@@ -63,8 +63,7 @@ class RowsSpace(Space):
                 composition = reachable[int(generator.integers(len(reachable)))][1]
         return composition
 
-    def successors(self, composition: Composition) -> list[tuple[Edit, Composition]]:
-        """Every legal edit but `Stop`, with the composition it leads to."""
+    def _reachable(self, composition: Composition) -> list[tuple[Edit, Composition]]:
         found = self._edits.get(composition.id)
         if found is None:
             edits = successors(composition, self.catalog, self.limits)
