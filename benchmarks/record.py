@@ -22,9 +22,10 @@ from sheets import markdown
 
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.cost import load_prices
+from gnncompose.evaluation.recording.closed import ClosedRecording
 from gnncompose.evaluation.recording.files import MANIFEST, tables_directory
 from gnncompose.evaluation.recording.recipe import load_recipe
-from gnncompose.evaluation.recording.stages import Recording
+from gnncompose.evaluation.recording.walked import WalkedRecording
 from gnncompose.tasks.shipped import open_task
 
 KNOWN = {"table", "stage", "fresh", "recipe", "folder"}
@@ -40,7 +41,8 @@ def main() -> None:
     try:
         recipe = load_recipe(Path(arguments.get("recipe") or tables_directory() / f"{name}.yaml"))
         folder = Path(arguments.get("folder") or tables_directory() / name)
-        recording = Recording.of(name, recipe, open_task(recipe.task or name), folder, load_prices())
+        kind = WalkedRecording if recipe.walked else ClosedRecording
+        recording = kind.of(name, recipe, open_task(recipe.task or name), folder, load_prices())
         recording.record(arguments.get("stage", "all"), arguments.get("fresh", "false").lower() == "true")
     except GnncomposeError as problem:
         print(f"error: {problem}", file=sys.stderr)

@@ -106,7 +106,7 @@ def _output(
         found = cache.get(expression.id, split.sha256)
     if found is None:
         inputs = [_output(child, split, sessions, cache, batch, here) for child in expression.inputs]
-        found = _compute(expression, inputs, sessions, batch)
+        found = node_output(expression, inputs, sessions, batch)
         cache.put(expression.id, split.sha256, found)
     here[expression.id] = found
     return found
@@ -127,7 +127,8 @@ def join_rows(parts: Sequence[np.ndarray], node: Node) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _compute(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch: int) -> np.ndarray:
+def node_output(node: Node, inputs: list[np.ndarray], sessions: SessionPool, batch: int = BATCH) -> np.ndarray:
+    """[rows, ...]: what a node gives on what its ports read; raises as `whole_split_output` does."""
     kind, where = node.operator.kind, f'operator "{node.operator.name}"'
     try:
         if kind == "cascade":

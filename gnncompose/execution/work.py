@@ -10,7 +10,7 @@ from gnncompose.composition.tree import Composition, Node
 from gnncompose.execution.latency import Effort
 from gnncompose.execution.load import parse_load
 from gnncompose.execution.merge import merge_contents
-from gnncompose.execution.outputs import BATCH, in_batches, operator_function, whole_split_output
+from gnncompose.execution.outputs import BATCH, in_batches, node_output, operator_function, whole_split_output
 from gnncompose.execution.plan import Plan
 from gnncompose.execution.runner import Workspace
 from gnncompose.tasks.task import Split
@@ -23,6 +23,15 @@ def answers(workspace: Workspace, composition: Composition, split: Split) -> np.
         EvaluationError: An artifact does not load, or an operator failed.
     """
     return whole_split_output(composition, split, workspace.sessions, workspace.outputs)
+
+
+def applied(workspace: Workspace, composition: Composition, inputs: list[np.ndarray]) -> np.ndarray:
+    """[rows, ...]: what the last node of a composition gives on what its ports read.
+
+    Raises:
+        EvaluationError: An artifact does not load, or the operator failed.
+    """
+    return node_output(composition.root, inputs, workspace.sessions)
 
 
 def branches_chosen(workspace: Workspace, composition: Composition, split: Split) -> np.ndarray:

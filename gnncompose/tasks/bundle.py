@@ -35,6 +35,8 @@ class _LimitsEntry(BaseModel):
     nodes: int = Field(12, ge=1)
     depth: int = Field(6, ge=1)
     branches: int = Field(4, ge=2)
+    transforms: int | None = Field(None, ge=0)
+    nesting: int | None = Field(None, ge=0)
 
 
 class _StepEntry(BaseModel):

@@ -15,8 +15,8 @@ from gnncompose.errors import TableError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.evaluation.onnx import OnnxEvaluator
+from gnncompose.evaluation.recording.closed import ClosedRecording
 from gnncompose.evaluation.recording.recipe import Recipe, part_of
-from gnncompose.evaluation.recording.stages import Recording
 from gnncompose.evaluation.recording.table import Table
 from gnncompose.evaluation.recording.times import load_per_core
 from gnncompose.evaluation.table import TableEvaluator, recorded_task
@@ -54,7 +54,7 @@ def task(digits_directory: Path) -> Task:
 @pytest.fixture(scope="module")
 def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables") / "digits"
-    Recording.of("small", RECIPE, task, folder, load_prices()).record("all")
+    ClosedRecording.of("small", RECIPE, task, folder, load_prices()).record("all")
     return folder
 
 
@@ -151,19 +151,19 @@ def test_table__checks_itself_against_what_was_measured(folder: Path) -> None:
 
 def test_recording__goes_on_where_it_was_stopped(task: Task, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet") if path.name != "measured.parquet"}
-    Recording.of("small", RECIPE, task, folder, load_prices()).record("all")
+    ClosedRecording.of("small", RECIPE, task, folder, load_prices()).record("all")
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_recording__closure_holds(task: Task, folder: Path) -> None:
-    Recording.of("small", RECIPE, task, folder, load_prices()).record("closure")
+    ClosedRecording.of("small", RECIPE, task, folder, load_prices()).record("closure")
     assert json.loads((folder / "closure.json").read_text())["compositions"] == len(Table(folder))
 
 
 def test_recording__refuses_a_folder_of_another_recipe(task: Task, folder: Path) -> None:
     fewer = RECIPE.model_copy(update={"operators": {n: g for n, g in RECIPE.operators.items() if n != "vote"}})
     with pytest.raises(TableError, match="another catalog"):
-        Recording.of("small", fewer, task, folder, load_prices())
+        ClosedRecording.of("small", fewer, task, folder, load_prices())
 
 
 def test_recipe__names_what_does_not_fit(task: Task) -> None:

@@ -17,6 +17,7 @@ from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Expression, Input, Node, make_node
 from gnncompose.errors import CatalogError, CompositionError, EvaluationError
 from gnncompose.evaluation.cost_model.usage import rows_taken
+from gnncompose.evaluation.recording.walked_answers import Replies, uses
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.merge import merge
 from gnncompose.execution.outputs import OutputCache, whole_split_output
@@ -226,6 +227,32 @@ def test_plan__a_stage_with_parts_of_its_own_splits_escalated_rows_only(catalog:
     counts = Plan(Composition(root), SessionPool(catalog)).row_counts(rows)
     split = root.inputs[1].inputs[1]
     assert counts[split.id] == (Naive(rows).of(root.inputs[0]).max(axis=1) < 0.8).sum() < len(rows)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if not name.startswith("routed")])
+def test_walked__counts_runs_and_rows_as_requests_have_them(name: str, catalog: Catalog, rows: np.ndarray) -> None:
+    composition, requests = Composition(form(name)), np.arange(3, 37)
+    isolation = Isolation(catalog, WorkerLimits(), "untrusted")
+    isolation.is_trusted = lambda _: True
+    replies = Replies(Split(rows, np.zeros(len(rows))), isolation, OutputCache(), OutputCache())
+    np.testing.assert_allclose(replies(composition.root), Naive(rows).of(composition.root), atol=1e-5)
+    plan = Plan(composition, SessionPool(catalog))
+    counts = np.array([[*plan.row_counts(rows[i : i + 1]).values()] for i in requests])
+    found = uses(composition, replies, requests)
+    assert [use.rows for use in found] == pytest.approx(counts.mean(axis=0).tolist())
+    assert [use.runs for use in found] == pytest.approx((counts > 0).mean(axis=0).tolist())
+    assert min(use.runs for use in found) < 1 or "cascade" not in name
+
+
+def test_walked__runs_each_row_once(catalog: Catalog, rows: np.ndarray) -> None:
+    isolation = Isolation(catalog, WorkerLimits(), "untrusted")
+    isolation.is_trusted = lambda _: True
+    doubled, known = np.concatenate([rows, rows[::-1]]), OutputCache()
+    first = Replies(Split(doubled, np.zeros(80)), isolation, OutputCache(), known)(on(A))
+    assert len(known) == 40
+    np.testing.assert_array_equal(first[:40], first[:39:-1])
+    Replies(Split(rows[5:], np.zeros(35)), isolation, OutputCache(), known)(on(A))
+    assert len(known) == 40
 
 
 def test_types__parts_that_were_made_in_two_ways_do_not_meet() -> None:

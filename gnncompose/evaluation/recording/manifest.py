@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -72,25 +73,35 @@ def write_manifest(name: str, recipe: Recipe, task: Task, folder: Path, world: W
         for condition in task.conditions
     }
     formula, check = _fitted(folder, space, task, rows, timed, measured)
+    manifest = described(name, recipe, task, folder, world) | {
+        "compositions": len(space),
+        "chains": len(space.expressions.chains),
+        "formula": formula,
+        "check": check,
+        "conditions": {c: {"timed": timed[c], "data": data_of(task, c)} for c in task.conditions},
+    }
+    write_json(folder / MANIFEST, manifest)
+    for condition in task.conditions:  # told by the table itself, which needs what was just written
+        manifest["conditions"][condition] |= _landscape(task, replace(world, condition=condition), prices, folder)
+    write_json(folder / MANIFEST, manifest)
+
+
+def described(name: str, recipe: Recipe, task: Task, folder: Path, world: World) -> dict[str, Any]:
+    """What a manifest says of any table; its files are written by now."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, CLOSURE))
     closure = folder / CLOSURE
-    manifest: dict[str, Any] = {
+    return {
         "format": 1,
         "name": name,
         "task": task_document(task),
         "recipe": recipe.model_dump(mode="json"),
         "limits": asdict(task.limits),
         "catalog_sha256": task.catalog.sha256,
-        "compositions": len(space),
-        "chains": len(space.expressions.chains),
         "closure": read_json(closure) if closure.exists() else None,
         "resource": world.resource,
         "load": world.load,
         "protocol": PROTOCOL,
-        "effort": asdict(Effort(seconds=recipe.seconds)),
-        "formula": formula,
-        "check": check,
-        "conditions": {c: {"timed": timed[c], "data": _data(task, c)} for c in task.conditions},
+        "effort": asdict(Effort(repeats=recipe.repeats, seconds=recipe.seconds)),
         "hardware": hardware(),
         "versions": versions(),
         "git_sha": git_sha(),
@@ -98,10 +109,6 @@ def write_manifest(name: str, recipe: Recipe, task: Task, folder: Path, world: W
         "bytes": sum(path.stat().st_size for path in files),
         "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
     }
-    write_json(folder / MANIFEST, manifest)
-    for condition in task.conditions:  # told by the table itself, which needs what was just written
-        manifest["conditions"][condition] |= _landscape(task, replace(world, condition=condition), prices, folder)
-    write_json(folder / MANIFEST, manifest)
 
 
 def _recorded(task: Task, folder: Path) -> Task:
@@ -113,7 +120,8 @@ def _recorded(task: Task, folder: Path) -> Task:
     return replace(task, conditions=conditions)
 
 
-def _data(task: Task, condition: str) -> dict[str, str]:
+def data_of(task: Task, condition: str) -> dict[str, str]:
+    """SHA-256 of the data of each split."""
     return {split: task.split(condition, split).sha256 for split in ("validation", "test")}
 
 
@@ -194,19 +202,38 @@ def _landscape(task: Task, world: World, prices: Prices, folder: Path) -> dict[s
     table, figures = evaluator.table, evaluator.figures()
     rewards = evaluator.rewards(WeightedSum().bind(table.task.catalog, prices, world))
     best = int(rewards.argmax())
-    singles = [float(rewards[table.row(composition)]) for composition in table.task.space.single_models()]
-    return {
-        "optimum": {
-            "reward": float(rewards[best]),
+    return landscape(
+        rewards,
+        figures.score,
+        singles=[table.row(composition) for composition in table.task.space.single_models()],
+        start=table.row(table.task.space.start),
+        optimum={
             "composition": str(table.space.composition(best)),
             "id": table.space.composition(best).id,
-            "score": float(figures.score[best]),
             "latency_ms_mean": round(float(figures.latency_ms_mean[best]), 5),
             "test_score": float(evaluator.figures("test").score[best]),
         },
-        "best_score": float(figures.score.max()),
-        "start": float(rewards[table.row(table.task.space.start)]),
-        "best_single": max(singles),
+    )
+
+
+def landscape(
+    rewards: np.ndarray, scores: np.ndarray, *, singles: Sequence[int], start: int, optimum: dict[str, Any]
+) -> dict[str, Any]:
+    """What there is to say of the compositions of a table in a condition.
+
+    Args:
+        rewards: float64[rows].
+        scores: float64[rows].
+        singles: Rows of models alone.
+        start: Row of the start.
+        optimum: What the best row is.
+    """
+    best = int(rewards.argmax())
+    return {
+        "optimum": {"reward": float(rewards[best]), "score": float(scores[best])} | optimum,
+        "best_score": float(scores.max()),
+        "start": float(rewards[start]),
+        "best_single": max(float(rewards[row]) for row in singles),
         "share_within_1_percent": float((rewards >= rewards[best] - NEAR_OPTIMUM * abs(rewards[best])).mean()),
         "spread": {f"p{percent}": round(float(np.percentile(rewards, percent)), 5) for percent in SPREAD},
         "standard_deviation": round(float(rewards.std()), 5),

@@ -42,22 +42,27 @@ class Recipe(_Entry):
     Attributes:
         task: Name of a shipped task, or the folder of a bundle; None where it is called as the table is, as in a recipe
             for a family of tasks.
+        walked: Whether the space is walked edit by edit, since its compositions are no chains under a combiner; the
+            table is then a file of rows.
         limits: Limits of the space.
         operators: Names of those that are recorded, with the grids of their parameters; order is the catalog's.
         fit: Compositions that are really measured to fit the formula of latency and CPU time.
         check: Further ones that tell how close the formula is.
         memory: How many of all these have their peak memory measured.
-        seconds: How long the timing of one of them adds rounds, as `execution.latency.Effort` says.
+        repeats: How often each row is timed, as `execution.latency.Effort` says.
+        seconds: How long the timing of one of them adds rounds, likewise.
         seed: Decides which compositions these are.
     """
 
     format: Literal[1]
     task: str | None = None
+    walked: bool = False
     limits: Bounds
     operators: dict[str, dict[str, Grid]] = Field(min_length=1)
     fit: int = Field(ge=1)
     check: int = Field(ge=1)
     memory: int = Field(ge=1)
+    repeats: int = Field(default=5, ge=1)
     seconds: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0)
 

@@ -1,39 +1,32 @@
-"""Recording a table in stages, each of which goes on where it was stopped."""
+"""Recording a table in stages, each of which goes on where it was stopped: what every kind of table has in common."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tqdm import tqdm
 
 from gnncompose.catalog.catalog import load_catalog
-from gnncompose.composition.enumeration import ClosedSpace, enumerate_space, walk
-from gnncompose.composition.tree import Composition
 from gnncompose.errors import TableError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.onnx import OnnxEvaluator
-from gnncompose.evaluation.recording.answers import answer
 from gnncompose.evaluation.recording.files import (
     CATALOG,
-    CLOSURE,
-    COMPOSITIONS,
     MEASURED,
     TIMES,
     Columns,
-    read_space,
     rows_file,
     write_catalog,
     write_columns,
-    write_json,
-    write_space,
 )
-from gnncompose.evaluation.recording.manifest import write_manifest
 from gnncompose.evaluation.recording.recipe import Recipe, part_of
-from gnncompose.evaluation.recording.times import drawn, measure_compositions, measure_memory, time_expressions
+from gnncompose.evaluation.recording.times import Compositions, drawn, measure_compositions, measure_memory
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.worker import Limits as SandboxLimits
 from gnncompose.tasks.task import Task, World
@@ -41,10 +34,11 @@ from gnncompose.tasks.task import Task, World
 STAGES = ("space", "rows", "times", "memory", "manifest")
 SPLITS = ("validation", "test")
 CACHE_BYTES = 1 << 30
+Tell = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class Recording(ABC):
     """A table that is being recorded.
 
     Attributes:
@@ -66,7 +60,7 @@ class Recording:
     load: str = "single_stream"
 
     @classmethod
-    def of(cls, name: str, recipe: Recipe, task: Task, folder: Path, prices: Prices) -> Recording:
+    def of(cls, name: str, recipe: Recipe, task: Task, folder: Path, prices: Prices) -> Self:
         """Prepare; nothing is written yet.
 
         Raises:
@@ -90,77 +84,92 @@ class Recording:
             TableError: There is no such stage, or what an earlier one makes is missing.
             EvaluationError: A composition does not run.
         """
-        stages: dict[str, Callable[[], None]] = {
-            "space": self._write_space,
-            "rows": self._answer,
+        stages: Mapping[str, Callable[[], None]] = {
+            "space": self.write_space,
+            "rows": self._write_rows,
             "times": lambda: self._time(fresh),
             "memory": self._measure_memory,
-            "manifest": lambda: write_manifest(
-                self.name, self.recipe, self.task, self.folder, self._world, self.prices
-            ),
-            "closure": self._walk,
+            "manifest": self.write_manifest,
+            "closure": self.walk,
         }
         if stage != "all" and stage not in stages:
             raise TableError(f"stage={stage}: there is no such stage; choose one of {', '.join(stages)}, all")
         for name in STAGES if stage == "all" else (stage,):
             stages[name]()
 
-    @property
-    def _world(self) -> World:
-        return World(self.task.conditions[0], self.resource, self.load)
+    @abstractmethod
+    def write_space(self) -> None:
+        """Write which compositions there are, unless that was done."""
 
-    def space(self) -> ClosedSpace:
+    @abstractmethod
+    def compositions(self) -> Compositions:
         """The compositions, as they were written.
 
         Raises:
             TableError: They were not.
         """
-        return read_space(self.folder, self.task.catalog, self.task.input.type)[0]
 
-    def _write_space(self) -> None:
-        if (self.folder / COMPOSITIONS).exists():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_catalog(self.folder, self.task.catalog)
-        space = enumerate_space(self.task.space)
-        write_space(self.folder, space)
-        print(f"{self.name}: {len(space):,} compositions of {len(space.expressions.chains)} chains", file=sys.stderr)
+    @abstractmethod
+    def answer(self, condition: str, split: str, isolation: Isolation, tell: Tell) -> Columns:
+        """What every composition answers on a split: `metric_SPLIT`, and what the formula of latency needs to know.
 
-    def _answer(self) -> None:
-        space = self.space()
+        Raises:
+            EvaluationError: A composition does not run.
+        """
+
+    @abstractmethod
+    def parts_to_time(self) -> int:
+        """How many parts of compositions are timed in a condition."""
+
+    @abstractmethod
+    def time_parts(self, condition: str, evaluator: OnnxEvaluator, tell: Tell) -> None:
+        """Time the parts of compositions in a condition, where that was not done."""
+
+    @abstractmethod
+    def write_manifest(self) -> None:
+        """Fit the formula, check it, and write what the table says of itself."""
+
+    @abstractmethod
+    def walk(self) -> None:
+        """Walk the whole space edit by edit: it is to be exactly what was written down."""
+
+    @property
+    def world(self) -> World:
+        """The first condition, where and as it is timed."""
+        return World(self.task.conditions[0], self.resource, self.load)
+
+    def _write_rows(self) -> None:
+        count = len(self.compositions())
         left = [c for c in self.task.conditions if not (self.folder / rows_file(c)).exists()]
         isolation = Isolation(self.task.catalog, SandboxLimits(cache_bytes=CACHE_BYTES))
-        with _bar(f"{self.name}: rows", len(left) * len(SPLITS) * len(space), "row") as tell:
+        with progress_bar(f"{self.name}: rows", len(left) * len(SPLITS) * count, "row") as tell:
             for condition in left:
                 columns: Columns = {}
                 for split in SPLITS:
-                    found = answer(self.task, space, self.task.split(condition, split), self.load, isolation, tell)
-                    columns[f"metric_{split}"] = found.metric
-                    for port, reached in enumerate(found.reached.T, start=1):
-                        columns[f"reached_{split}_{port}"] = reached
+                    columns |= self.answer(condition, split, isolation, tell)
                 write_columns(self.folder / rows_file(condition), columns)
         isolation.close()
 
     def _time(self, fresh: bool) -> None:
-        if fresh:
-            for name in (TIMES, MEASURED):
-                (self.folder / name).unlink(missing_ok=True)
-        if not (self.folder / TIMES).exists():
+        known = [self.folder / TIMES, self.folder / MEASURED]
+        for path in known if fresh else []:
+            path.unlink(missing_ok=True)
+        if not any(path.exists() for path in known):
             write_catalog(self.folder, self.task.catalog)  # with the profiles of the machine that is timed
-        space, conditions = self.space(), self.task.conditions
-        wanted = drawn(self.recipe, len(space), conditions)
-        total = len(conditions) * (len(space.expressions.all) - 1) + len(wanted["row"])
-        with _bar(f"{self.name}: times", total, "run") as tell:
+        compositions, conditions = self.compositions(), self.task.conditions
+        wanted = drawn(self.recipe, len(compositions), conditions)
+        total = len(conditions) * self.parts_to_time() + len(wanted["row"])
+        with progress_bar(f"{self.name}: times", total, "run") as tell:
             for condition in conditions:
                 evaluator = self._evaluator(condition)
-                time_expressions(self.folder, condition, space, evaluator, tell)
-                measure_compositions(self.folder, wanted, condition, space, evaluator, tell)
+                self.time_parts(condition, evaluator, tell)
+                measure_compositions(self.folder, wanted, condition, compositions, evaluator, tell)
                 evaluator.isolation.close()
 
     def _measure_memory(self) -> None:
-        with _bar(f"{self.name}: memory", self.recipe.memory, "run") as tell:
+        with progress_bar(f"{self.name}: memory", self.recipe.memory, "run") as tell:
             evaluator = self._evaluator(self.task.conditions[0])
-            measure_memory(self.folder, self.recipe.memory, self.space(), evaluator, tell)
+            measure_memory(self.folder, self.recipe.memory, self.compositions(), evaluator, tell)
 
     def _evaluator(self, condition: str) -> OnnxEvaluator:
         """As searches use it, but for the memory, which is measured of fewer compositions."""
@@ -169,34 +178,15 @@ class Recording:
             self.task,
             world,
             self.prices,
+            repeats=self.recipe.repeats,
             seconds=self.recipe.seconds,
             measure_memory=False,
             cache_bytes=CACHE_BYTES,
         )
 
-    def _walk(self) -> None:
-        """Walk the whole space edit by edit: it is to be exactly what was written down."""
-        space = self.space()
-        ids = {space.composition(row).id for row in range(len(space))}
-        edits = 0
-        with _bar(f"{self.name}: closure", len(space), "composition") as tell:
-
-            def visit(composition: Composition, successors: list[Composition]) -> None:
-                nonlocal edits
-                edits += len(successors)
-                strange = [successor for successor in successors if successor.id not in ids]
-                if composition.id not in ids or strange:
-                    raise TableError(f"{self.folder}: an edit of {composition} leads out of the table: {strange[:1]}")
-                tell(1)
-
-            reached = walk(self.task.space, visit)
-        if reached < len(ids):
-            raise TableError(f"{self.folder}: edits reach {reached} of its {len(ids)} compositions")
-        write_json(self.folder / CLOSURE, {"compositions": reached, "edits": edits})
-
 
 @contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int, unit: str) -> Iterator[Tell]:
     """A progress bar on standard error."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True) as bar:

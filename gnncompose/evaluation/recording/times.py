@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from gnncompose.evaluation.recording.recipe import Recipe
 from gnncompose.execution.memory import peak_memory_bytes
 
 SAVE_EVERY = 25
+
+
+class Compositions(Protocol):
+    """Compositions by number."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def composition(self, row: int) -> Composition:
+        """The composition of a number."""
+        ...
 
 
 def load_per_core() -> float:
@@ -89,7 +102,7 @@ def measure_compositions(
     folder: Path,
     wanted: Mapping[str, np.ndarray],
     condition: str,
-    space: ClosedSpace,
+    space: Compositions,
     evaluator: OnnxEvaluator,
     tell: Callable[[int], None],
 ) -> None:
@@ -128,7 +141,7 @@ def measure_compositions(
 
 
 def measure_memory(
-    folder: Path, count: int, space: ClosedSpace, evaluator: OnnxEvaluator, tell: Callable[[int], None]
+    folder: Path, count: int, space: Compositions, evaluator: OnnxEvaluator, tell: Callable[[int], None]
 ) -> None:
     """Measure the peak memory of so many of the compositions that were evaluated, evenly spread over them.
 
