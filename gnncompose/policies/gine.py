@@ -51,6 +51,7 @@ class GineEncoder(nn.Module):
         x: Float[Tensor, "node node_dim"],
         edge_index: Int[Tensor, "2 edge"],
         edge_attr: Float[Tensor, "edge edge_dim"],
+        graph: Int[Tensor, " node"],
     ) -> Float[Tensor, "node dim"]:
         """Embed the nodes of one or several packed graphs.
 

@@ -26,7 +26,7 @@ class EncoderRecipe(Protocol):
     dim: int
 
     def build(self, node_dim: int = NODE_DIM) -> nn.Module:
-        """A new encoder from (x, edge_index, edge_attr), with so many features a node, to float[node, dim]."""
+        """A new encoder from (x, edge_index, edge_attr, graph), with so many features a node, to float[node, dim]."""
         ...
 
 
@@ -60,7 +60,7 @@ class EditPolicy(nn.Module):
         Returns:
             One score for each edit.
         """
-        nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr)
+        nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
         whole = self.whole(torch.cat([averaged(nodes, packed), packed.context], dim=1))
         hidden = (
             self.source(nodes)[packed.edit_source]
@@ -83,7 +83,7 @@ class Critic(nn.Module):
 
     def forward(self, packed: Packed) -> Float[Tensor, " graph"]:
         """Value of each packed composition; edits do not matter."""
-        nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr)
+        nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
         return self.value(torch.cat([averaged(nodes, packed), packed.context], dim=1)).squeeze(1)
 
 

@@ -52,6 +52,7 @@ class RelationalEncoder(nn.Module):
         x: Float[Tensor, "node node_dim"],
         edge_index: Int[Tensor, "2 edge"],
         edge_attr: Float[Tensor, "edge edge_dim"],
+        graph: Int[Tensor, " node"],
     ) -> Float[Tensor, "node dim"]:
         """Embed the nodes of one or several packed graphs."""
         nodes, (source, target) = self.enter(x), edge_index

@@ -90,7 +90,7 @@ class DeepKernel(nn.Module):
 
     def forward(self, graphs: Graphs) -> tuple[Float[Tensor, "graph embedding"], Float[Tensor, " graph"]]:
         """Embedding and expected value of each composition."""
-        nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr)
+        nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr, graphs.graph)
         total = nodes.new_zeros(len(graphs.output), nodes.shape[1]).index_add(0, graphs.graph, nodes)
         read = torch.cat([nodes[graphs.output], total / 4.0], dim=1)
         return self.embedding(read), self.mean(read).squeeze(1)

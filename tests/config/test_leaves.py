@@ -26,6 +26,7 @@ REPLAYED = ("evaluator/table.yaml", "task/recorded.yaml")
 HANDED_IN = {"evaluator": {"task", "world", "prices"}}
 METHODS = {
     "agent": "propose",
+    "encoder": "build",
     "reward": "bind",
     "evaluator": "evaluate",
     "tracker": "on_trial",
@@ -88,12 +89,13 @@ def test_leaf__names_exactly_its_targets_arguments(leaf: Path) -> None:
 @pytest.mark.parametrize("leaf", LEAVES, ids=str)
 def test_leaf__composes_with_the_app(leaf: Path) -> None:
     group, name = leaf.parts[0], leaf.stem
-    prefix = "+" if group == "experiment" else ""
+    chosen = {"experiment": f"+experiment={name}", "encoder": f"+encoder@agent.encoder={name}"}
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("search", overrides=[f"{prefix}{group}={name}"])
+        config = compose("search", overrides=[chosen.get(group, f"{group}={name}")])
     assert OmegaConf.is_struct(config)
     if group not in ("hydra", "experiment"):
-        assert config[group]._target_ == OmegaConf.load(CONF / leaf)._target_
+        described = config.agent.encoder if group == "encoder" else config[group]
+        assert described == OmegaConf.load(CONF / leaf)
 
 
 def test_apps__put_self_last() -> None:

@@ -27,10 +27,21 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import KINDS, Limits, SetParameter, Stop
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, make_node
-from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, Context, Packer, encode, operator_features
+from gnncompose.encoding import (
+    NODE_DIM,
+    OPERATOR_DIM,
+    CatalogFeatures,
+    Context,
+    Packer,
+    encode,
+    encode_all,
+    operator_features,
+)
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
+from gnncompose.policies.gatv2 import Gatv2
 from gnncompose.policies.gine import Gine
+from gnncompose.policies.gps import Gps
 from gnncompose.policies.policy import (
     Critic,
     EditPolicy,
@@ -43,7 +54,8 @@ from gnncompose.policies.policy import (
 from gnncompose.policies.relational import Relational
 
 CONTEXT = Context(0.5, 0.1)
-ENCODERS = pytest.mark.parametrize("encoder", [Gine(16, 2), Relational(16, 2)], ids=["gine", "relational"])
+ALL = [Gine(16, 2), Relational(16, 2), Gatv2(16, 2), Gps(16, 2)]
+ENCODERS = pytest.mark.parametrize("encoder", ALL, ids=["gine", "relational", "gatv2", "gps"])
 
 
 def policy(seed: int = 0, encoder: EncoderRecipe = Gine(16, 2)) -> EditPolicy:  # noqa: B008
@@ -148,7 +160,21 @@ def test_gine__gives_the_very_numbers_of_torch_geometric():
     nodes = torch.relu(encoder.enter(data.x))
     for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
         nodes = nodes + torch.relu(norm(convolution(nodes, data.edge_index, data.edge_attr)))
-    assert torch.equal(encoder(data.x, data.edge_index, data.edge_attr), nodes)
+    graph = torch.zeros(len(nodes), dtype=torch.long)
+    assert torch.equal(encoder(data.x, data.edge_index, data.edge_attr, graph), nodes)
+
+
+@ENCODERS
+def test_encoder__heeds_what_stands_further_off(encoder):
+    space = large_space()
+    composition = space.random(np.random.default_rng(4), 8)
+    graph = encode_all([composition], CatalogFeatures.of(space.catalog))
+    built = seeded(encoder.build, 0)
+    changed = graph.x.clone()
+    changed[0] += 1.0
+    given = [built(x, graph.edge_index, graph.edge_attr, graph.graph) for x in (graph.x, changed)]
+    assert not torch.allclose(given[0][1], given[1][1])
+    assert given[0].shape == (len(graph.x), 16)
 
 
 def test_log_probabilities__are_those_of_a_softmax_over_each_composition():
@@ -176,11 +202,12 @@ def test_relational__heeds_direction_and_port():
     x = torch.rand(2, NODE_DIM, generator=torch.Generator().manual_seed(0))
     edge = torch.tensor([[0], [1]])
     along, later, against = ([1.0, 0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.25, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0, 1.0])
-    heard = [encoder(x, edge, torch.tensor([features]))[1] for features in (along, later, against)]
-    silent = encoder(x, edge, torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]]))[1]
+    graph = torch.zeros(2, dtype=torch.long)
+    heard = [encoder(x, edge, torch.tensor([features]), graph)[1] for features in (along, later, against)]
+    silent = encoder(x, edge, torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]]), graph)[1]
     for one, other in combinations([*heard, silent], 2):
         assert not torch.allclose(one, other)
-    torch.testing.assert_close(silent, encoder(x, edge[:, :0], torch.zeros(0, 5))[1])
+    torch.testing.assert_close(silent, encoder(x, edge[:, :0], torch.zeros(0, 5), graph)[1])
 
 
 def test_packer__gives_what_a_batch_of_torch_geometric_gives():
