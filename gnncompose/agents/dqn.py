@@ -1,7 +1,8 @@
 """Deep Q-learning over the legal edits of a composition.
 
 Mnih et al., Human-level control through deep reinforcement learning (Nature 2015), with double Q-learning (van
-Hasselt et al., AAAI 2016) and n-step targets (Sutton 1988). The reward of an edit is the improvement r(c′) − r(c),
+Hasselt et al., AAAI 2016) and n-step targets (Sutton 1988); dueling heads and prioritised replay where asked for. The
+reward of an edit is the improvement r(c′) − r(c),
 so a return is what an episode gains, and `Stop` is worth exactly 0. Four things make it frugal: episodes are short
 and mostly begin at the best composition so far, evaluations go to compositions not evaluated yet, exploring means
 what was seldom tried, and every edit between two evaluated compositions is replayed, walked or not.
@@ -27,7 +28,7 @@ from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import Context, Packed
+from gnncompose.encoding import Context
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.policies.policy import (
     EditPolicy,
@@ -73,6 +74,8 @@ class DQN:
         batch_size: int = 32,
         updates_per_evaluation: int = 8,
         target_interval: int = 50,
+        dueling: bool = False,
+        priority: float = 0.0,
         checkpoint: str | None = None,
     ) -> None:
         """Set how to learn.
@@ -92,6 +95,8 @@ class DQN:
             batch_size: Transitions of a gradient step.
             updates_per_evaluation: Gradient steps after each new evaluation.
             target_interval: Gradient steps after which the target network takes over the weights.
+            dueling: Whether the value of an edit is that of the composition plus its advantage.
+            priority: Power of its last error by which a transition is replayed; 0 for uniform draws.
             checkpoint: File with a policy to begin with; None to begin from random weights.
         """
         self.encoder = encoder
@@ -108,6 +113,8 @@ class DQN:
         self.batch_size = batch_size
         self.updates_per_evaluation = updates_per_evaluation
         self.target_interval = target_interval
+        self.dueling = dueling
+        self.priority = priority
         self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
         self._policy: EditPolicy | None = None
 
@@ -137,12 +144,15 @@ class _Run:
         self.generator = generator
         self.visited = Visited(space)
         self.novelty = Novelty()
-        self.replay: Replay[tuple[str, int, int], Transition] = Replay(agent.replay_capacity)
+        self.replay: Replay[tuple[str, int, int], Transition] = Replay(agent.replay_capacity, agent.priority)
         seed = int(generator.integers(2**31))
-        self.online = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(agent.encoder), seed)
+        self.online = copy.deepcopy(initial) if initial else seeded(self._new_policy, seed)
         self.target = copy.deepcopy(self.online)
         self.optimizer = torch.optim.Adam(self.online.parameters(), lr=agent.learning_rate, fused=True)
         self.updates = 0
+
+    def _new_policy(self) -> EditPolicy:
+        return EditPolicy(self.agent.encoder, self.agent.dueling)
 
     @property
     def left(self) -> float:
@@ -185,8 +195,7 @@ class _Run:
         if may_stop or not allowed:
             allowed = [*allowed, visit.stop]
         with torch.no_grad():
-            packed = self.visited.graphs.pack([visit.number], [Context(self.left, visit.reward)], [allowed])
-            values = self._values(self.online, packed).numpy()
+            values = self._values(self.online, [visit], [self.left], [allowed]).numpy()
         newness = self._newness(visit, allowed)
         return allowed[self.agent.exploration.choose(values, 1.0 - self.left, self.generator, newness)]
 
@@ -198,9 +207,19 @@ class _Run:
             newness[: len(ends)] = [self.novelty(composition) for composition in ends]
         return newness
 
-    def _values(self, policy: EditPolicy, packed: Packed) -> Float[Tensor, " edit"]:
-        """Value of every edit; that of `Stop` is known."""
-        return policy(packed, self.visited.catalog.operators).masked_fill(packed.is_stop, 0.0)
+    def _values(
+        self, policy: EditPolicy, visits: Sequence[Visit], left: Sequence[float], edits: Sequence[Sequence[int]]
+    ) -> Float[Tensor, " edit"]:
+        """Values of some edits of each composition, with so much of the budget left; that of `Stop` is known."""
+        numbers = [visit.number for visit in visits]
+        contexts = [Context(*known) for known in zip(left, (visit.reward for visit in visits), strict=True)]
+        packed = self.visited.graphs.pack(numbers, contexts, None if policy.dueling else edits)
+        values = policy(packed, self.visited.catalog.operators).masked_fill(packed.is_stop, 0.0)
+        if not policy.dueling:
+            return values
+        firsts = np.cumsum([0, *(visit.stop + 1 for visit in visits)])
+        asked = [first + edit for first, some in zip(firsts, edits, strict=False) for edit in some]
+        return values[asked]
 
     def _remember(self, steps: Sequence[Step], *, terminated: bool) -> None:
         rewards = [step.reward for step in steps]
@@ -212,14 +231,13 @@ class _Run:
 
     def _update(self) -> None:
         """One gradient step on a batch from the replay."""
-        batch = self.replay.sample(self.agent.batch_size, self.generator)
+        drawn = self.replay.sample(self.agent.batch_size, self.generator, correction=1.0 - self.left)
+        batch = drawn.items
         aims = self._targets(batch)
-        packed = self.visited.graphs.pack(
-            [t.before.number for t in batch],
-            [Context(t.budget_left, t.before.reward) for t in batch],
-            [[t.edit] for t in batch],
-        )
-        loss = F.smooth_l1_loss(self._values(self.online, packed), aims)
+        before, left = [t.before for t in batch], [t.budget_left for t in batch]
+        values = self._values(self.online, before, left, [[t.edit] for t in batch])
+        self.replay.tell(drawn.rows, (values.detach() - aims).numpy())
+        loss = (torch.from_numpy(drawn.weights) * F.smooth_l1_loss(values, aims, reduction="none")).mean()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.online.parameters(), GRADIENT_NORM)
@@ -236,12 +254,10 @@ class _Run:
         would be that of the network's errors (Fujimoto et al., Off-policy deep reinforcement learning without
         exploration, ICML 2019).
         """
-        numbers = [t.after.number for t in batch]
-        contexts = [Context(t.budget_left, t.after.reward) for t in batch]
+        after, left = [t.after for t in batch], [t.budget_left for t in batch]
         known = [t.after.known for t in batch]
-        online = self._values(self.online, self.visited.graphs.pack(numbers, contexts, known))
-        parts = online.split([len(edits) for edits in known])
+        parts = self._values(self.online, after, left, known).split([len(edits) for edits in known])
         best = [[edits[int(part.argmax())]] for edits, part in zip(known, parts, strict=True)]
-        values = self._values(self.target, self.visited.graphs.pack(numbers, contexts, best))
+        values = self._values(self.target, after, left, best)
         rewards = torch.tensor([t.reward for t in batch])
         return rewards + torch.tensor([t.discount for t in batch]) * values

@@ -35,12 +35,17 @@ class EditPolicy(nn.Module):
 
     The first layer is a sum of projections, so places and operators are projected once per node and operator,
     not once per edit.
+
+    Attributes:
+        dueling: Whether a score is what the composition promises plus by how much the edit exceeds its mean edit
+            (Wang et al., Dueling network architectures, ICML 2016); such a policy must be asked for all edits.
     """
 
-    def __init__(self, recipe: EncoderRecipe) -> None:
+    def __init__(self, recipe: EncoderRecipe, dueling: bool = False) -> None:
         super().__init__()
         dim = recipe.dim
         self.recipe = recipe
+        self.dueling = dueling
         self.encoder = recipe.build()
         self.source = nn.Linear(dim, dim)
         self.consumer = nn.Linear(dim, dim, bias=False)
@@ -49,6 +54,8 @@ class EditPolicy(nn.Module):
         self.value = nn.Linear(VALUE_DIM, dim, bias=False)
         self.whole = nn.Linear(dim + CONTEXT_DIM, dim, bias=False)
         self.score = nn.Sequential(nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+        if dueling:
+            self.promise = nn.Sequential(nn.Linear(dim + CONTEXT_DIM, dim), nn.ReLU(), nn.Linear(dim, 1))
 
     def forward(self, packed: Packed, operators: Float[Tensor, "operators operator_dim"]) -> Float[Tensor, " edit"]:
         """Score every edit of the packed compositions.
@@ -61,7 +68,8 @@ class EditPolicy(nn.Module):
             One score for each edit.
         """
         nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
-        whole = self.whole(torch.cat([averaged(nodes, packed), packed.context], dim=1))
+        seen = torch.cat([averaged(nodes, packed), packed.context], dim=1)
+        whole = self.whole(seen)
         hidden = (
             self.source(nodes)[packed.edit_source]
             + self.consumer(nodes)[packed.edit_consumer]
@@ -70,7 +78,12 @@ class EditPolicy(nn.Module):
             + self.value(packed.edit_values)
             + whole[packed.edit_graph]
         )
-        return self.score(hidden).squeeze(1)
+        scores = self.score(hidden).squeeze(1)
+        if not self.dueling:
+            return scores
+        counts = torch.bincount(packed.edit_graph, minlength=len(seen))
+        means = scores.new_zeros(len(seen)).index_add(0, packed.edit_graph, scores) / counts
+        return scores + (self.promise(seen).squeeze(1) - means)[packed.edit_graph]
 
 
 class Critic(nn.Module):
@@ -138,6 +151,7 @@ def policy_to_checkpoint(policy: EditPolicy) -> dict[str, Any]:
         "encoder": class_name(recipe),
         "architecture": asdict(recipe),  # type: ignore[call-overload]
         "features": dict(FEATURES),
+        "dueling": policy.dueling,
         "weights": {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()},
     }
 
@@ -160,7 +174,8 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
         raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
     if data["features"] != FEATURES:
         raise GnncomposeError(f"{name}: was made with features {data['features']}, not {FEATURES}; train it again")
-    policy = seeded(lambda: EditPolicy(type(recipe)(**data["architecture"])), seed=0)
+    dueling = data.get("dueling", False)
+    policy = seeded(lambda: EditPolicy(type(recipe)(**data["architecture"]), dueling), seed=0)
     policy.load_state_dict(data["weights"])
     return policy
 

@@ -30,6 +30,10 @@ from gnncompose.policies.gine import Gine
 # Half of the space of 84 compositions, and a third of it for the search that infers nothing but climbs.
 LEARNERS = {
     "dqn": (lambda: DQN(Gine(24, 2), EpsilonGreedy(1.0, 0.05, 0.3), batch_size=16), 42),
+    "dqn_dueling": (
+        lambda: DQN(Gine(24, 2), EpsilonGreedy(1.0, 0.05, 0.3), batch_size=16, dueling=True, priority=0.6),
+        42,
+    ),
     "dqn_softmax": (lambda: DQN(Gine(24, 2), Softmax(0.1, 0.01, 0.5), batch_size=16), 42),
     "local_search": (LocalSearch, 28),
     "reinforce": (lambda: Reinforce(Gine(24, 2)), 56),

@@ -55,13 +55,31 @@ def test_replay__holds_the_latest_of_each_key():
     for key, item in [("a", 1), ("b", 2), ("a", 3)]:
         replay.add(key, item)
     assert len(replay) == 2
-    assert set(replay.sample(50, np.random.default_rng(0))) == {2, 3}
+    assert set(replay.sample(50, np.random.default_rng(0)).items) == {2, 3}
     replay.add("c", 4)
     replay.add("d", 5)
-    assert set(replay.sample(50, np.random.default_rng(0))) == {4, 5}
+    assert set(replay.sample(50, np.random.default_rng(0)).items) == {4, 5}
     replay.add("a", 6)
     assert len(replay) == 2
-    assert 6 in replay.sample(50, np.random.default_rng(0))
+    assert 6 in replay.sample(50, np.random.default_rng(0)).items
+
+
+def test_replay__draws_by_the_power_of_the_last_error():
+    replay, generator = Replay[str, int](10, priority=0.5), np.random.default_rng(0)
+    for item, key in enumerate("abc"):
+        replay.add(key, item)
+    drawn = replay.sample(6000, generator)
+    assert np.bincount(drawn.items) == pytest.approx([2000] * 3, rel=0.1)
+    replay.tell(np.arange(3), np.array([-0.16, 0.04, 0.0]))
+    drawn = replay.sample(6000, generator)
+    roots = np.sqrt(np.array([0.16, 0.04, 0.0]) + 1e-3)
+    assert np.bincount(drawn.items) == pytest.approx(6000 * roots / roots.sum(), rel=0.1)
+    share = np.bincount(drawn.items) / 6000
+    weight = np.array([drawn.weights[np.array(drawn.items) == item][0] for item in range(3)])
+    assert share * weight == pytest.approx(np.full(3, (share * weight)[0]), rel=0.1)  # as if drawn uniformly
+    assert replay.sample(9, generator, correction=0.0).weights.tolist() == [1.0] * 9
+    replay.add("b", 7)  # nobody knows its error
+    assert np.mean([item == 7 for item in replay.sample(2000, generator).items]) > 0.4
 
 
 def test_epsilon_greedy__anneals():

@@ -48,6 +48,7 @@ from gnncompose.policies.policy import (
     EncoderRecipe,
     load_policy,
     log_probabilities,
+    policy_from_checkpoint,
     policy_to_checkpoint,
     seeded,
 )
@@ -162,6 +163,26 @@ def test_gine__gives_the_very_numbers_of_torch_geometric():
         nodes = nodes + torch.relu(norm(convolution(nodes, data.edge_index, data.edge_attr)))
     graph = torch.zeros(len(nodes), dtype=torch.long)
     assert torch.equal(encoder(data.x, data.edge_index, data.edge_attr, graph), nodes)
+
+
+def test_dueling__scores_are_a_promise_and_advantages_of_mean_zero():
+    space = large_space()
+    features, generator = CatalogFeatures.of(space.catalog), np.random.default_rng(1)
+    compositions = [space.random(generator, 6) for _ in range(3)]
+    scorer = seeded(lambda: EditPolicy(Gine(16, 2), dueling=True), 0)
+    packer = packer_of(encode(c, space.legal_edits(c), features) for c in compositions)
+    packed = packer.pack(range(3), [CONTEXT] * 3)
+    given = scorer(packed, features.operators).detach()
+    parts = given.split(torch.bincount(packed.edit_graph).tolist())
+    means = torch.stack([part.mean() for part in parts])
+    assert max(float(part.std()) for part in parts) > 1e-3
+    with torch.no_grad():
+        scorer.promise[-1].bias += 2.0
+    again = scorer(packed, features.operators)
+    torch.testing.assert_close(again, given + 2.0)
+    assert means.std() > 0
+    known = policy_from_checkpoint(policy_to_checkpoint(scorer), Gine(16, 2), name="it")
+    torch.testing.assert_close(known(packed, features.operators), again)
 
 
 @ENCODERS
