@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from gnncompose.agents.gnn_ts import Surrogate
+from gnncompose.agents.reward_surrogate import RewardSurrogate
 from gnncompose.encoding import CatalogFeatures, Context, Packed, Packer, encode
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.cost import load_prices
@@ -135,7 +135,7 @@ def decisions(table: str, surrogate: str, rounds: int) -> dict:
     found = []
     for _ in range(rounds):
         asked = [recorded.composition(int(row)) for row in generator.permutation(len(recorded))[:CANDIDATES]]
-        agent = Surrogate(space.catalog, kernels, 1.0)
+        agent = RewardSurrogate(space.catalog, kernels, 1.0)
         agent.fit(budget.trials)
         started = time.perf_counter()
         agent.posterior(budget.trials, asked)

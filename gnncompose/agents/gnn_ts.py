@@ -11,42 +11,22 @@ Schonlau and Welch, J. Global Optimization 13, 1998), or the best of rewards dra
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.stats import norm
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates
-from gnncompose.agents.gp_ts import AnovaProcess
-from gnncompose.catalog.catalog import Catalog
+from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import CatalogFeatures, encode_all
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.features import CompositionFeatures
-from gnncompose.policies.conditioned import Conditioned, Numbers
 from gnncompose.policies.policy import EncoderRecipe, seeded
-from gnncompose.policies.surrogate import (
-    EMBEDDING_DIM,
-    DeepKernel,
-    DeepKernelProcess,
-    Points,
-    group_numbers,
-    load_kernel,
-    mixed,
-    score_scale,
-)
+from gnncompose.policies.surrogate import DeepKernel, load_kernel
 
-RIDGE = 1e-3
-LEAST_UNIT = 1e-6
-AT_ONCE = 512
-REMEMBERED = 20_000  # compositions
 FIRST_FIT = 4
 Acquisition = Literal["expected_improvement", "thompson"]
 Vector = Float[np.ndarray, " candidate"]
@@ -110,7 +90,7 @@ class GNNThompson:
         seed = int(generator.integers(2**31))
         kernels = [*self._trained, seeded(lambda: DeepKernel(self.encoder), seed)]
         old = latest([trial for trial in self._old if is_within(trial.composition, space)], self.rows)
-        surrogate = Surrogate(space.catalog, kernels, self.deviation, old)
+        surrogate = RewardSurrogate(space.catalog, kernels, self.deviation, old)
         candidates = Candidates(space, self.incumbents, self.pool, generator, self.first)
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
@@ -153,254 +133,3 @@ def is_within(composition: Composition, space: Space) -> bool:
     own, at_hand = (node.operator for node in composition.nodes), space.catalog.by_name
     has_all = all(o.name in at_hand and at_hand[o.name].identity == o.identity for o in own)
     return has_all and space.limits.allow(composition)
-
-
-def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
-    """The latest trials; a quarter is left out at once, since to go on with the same ones costs little."""
-    step = max(most // 4, 1)
-    return list(trials[step * math.ceil(max(len(trials) - most, 0) / step) :])
-
-
-class View:
-    """How the surrogate sees the compositions of one catalog: as points of a table, each encoded once.
-
-    Attributes:
-        groups: Of each feature, its group.
-        scale: Score that counts as 1: that of the best model on clean data.
-        embedding: float64[kernel, point, EMBEDDING_DIM].
-        mean: float64[kernel, point]: what is expected before anything was evaluated.
-        features: float64[point, feature]: of the catalog's own operators.
-        load: float64[point, 4]: what tells of latency and cost.
-    """
-
-    def __init__(self, catalog: Catalog, kernels: Sequence[DeepKernel]) -> None:
-        """Begin with nothing encoded.
-
-        Args:
-            catalog: Whose compositions.
-            kernels: Each embeds them in its way.
-        """
-        latencies_ms = [model.profile.latency_ms for model in catalog.models if model.profile.latency_ms is not None]
-        self.scale = score_scale(catalog)
-        self._slowest_ms = max(latencies_ms, default=1.0) or 1.0
-        self._kernels = kernels
-        self._traits = CatalogFeatures.traits_of(catalog)
-        self._describe = CompositionFeatures(catalog)
-        self.groups = self._describe.groups
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew."""
-        count = len(self._kernels)
-        self._points: dict[str, int] = {}
-        self.embedding = np.zeros((count, 0, EMBEDDING_DIM))
-        self.mean = np.zeros((count, 0))
-        self.features = np.zeros((0, len(self.groups)))
-        self.load = np.zeros((0, 4))
-
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def __call__(self, compositions: Sequence[Composition]) -> Numbers:
-        """The points of compositions; those that are new are encoded."""
-        new = list({c.id: c for c in compositions if c.id not in self._points}.values())
-        for start in range(0, len(new), AT_ONCE):
-            self._encode(new[start : start + AT_ONCE])
-        return np.array([self._points[composition.id] for composition in compositions], dtype=np.int64)
-
-    def _encode(self, new: Sequence[Composition]) -> None:
-        graphs = encode_all(new, self._traits)
-        with torch.no_grad():
-            embeddings, means = zip(*(kernel(graphs) for kernel in self._kernels), strict=True)
-        self.embedding = np.concatenate([self.embedding, torch.stack(embeddings).double().numpy()], axis=1)
-        self.mean = np.concatenate([self.mean, torch.stack(means).double().numpy()], axis=1)
-        self.features = np.concatenate([self.features, self._describe(new)])
-        self.load = np.concatenate([self.load, [self._load(composition) for composition in new]])
-        self._points |= {c.id: point for point, c in enumerate(new, start=len(self._points))}
-
-    def _load(self, composition: Composition) -> list[float]:
-        """The profiled latency, the number of nodes, and whether rows may skip some."""
-        latencies_ms = [node.operator.profile.latency_ms or 0.0 for node in composition.nodes]
-        skips = any(node.operator.kind in ("cascade", "router") for node in composition.nodes)
-        return [1.0, sum(latencies_ms) / self._slowest_ms, len(latencies_ms) / 4.0, float(skips)]
-
-    def points(self, kernel: int) -> Points:
-        """All points as the process of a kernel sees them."""
-        parts = self.embedding[kernel], self.mean[kernel], self.features
-        return Points(*(torch.from_numpy(part) for part in parts))
-
-    def values(self, trials: Sequence[Trial]) -> Float[np.ndarray, " trial"]:
-        """Scores as shares of `scale`; a failure counts as the worst that was measured."""
-        scores = [None if trial.evaluation is None else trial.evaluation.score for trial in trials]
-        worst = min((score for score in scores if score is not None), default=0.0)
-        return np.array([worst if score is None else score for score in scores]) / self.scale
-
-
-class Surrogate:
-    """Predicts the reward of compositions from trials."""
-
-    def __init__(
-        self, catalog: Catalog, kernels: Sequence[DeepKernel], deviation: float, old: Sequence[Trial] = ()
-    ) -> None:
-        """Begin with what the kernels know, and what old trials tell.
-
-        Args:
-            catalog: Whose compositions.
-            kernels: Each predicts in its way; the evidence says how much it counts.
-            deviation: How far variances may go from the kernels', as the deviation of a prior over their logarithms.
-            old: Trials of another condition.
-        """
-        self._view = View(catalog, kernels)
-        group = group_numbers(self._view.groups)
-        points = [partial(self._view.points, number) for number in range(len(kernels))]
-        self._processes = [
-            DeepKernelProcess(kernel, of, group, deviation) for kernel, of in zip(kernels, points, strict=True)
-        ]
-        self._beside = Beside(self._view, old)
-        self._parts = [*self._processes, self._beside]
-        if old:
-            recalled = Recalled(DeepKernelProcess(kernels[0], points[0], group, deviation), self._view, old)
-            self._processes.append(DeepKernelProcess(kernels[0], recalled, group, deviation))
-            self._parts += [recalled, self._processes[-1]]
-
-    def fit(self, trials: Sequence[Trial]) -> None:
-        """Fit the variances."""
-        told, values = self._view(_compositions(trials)), self._view.values(trials)
-        for process in self._processes:
-            process.fit(told, values)
-        self._beside.fit(trials)
-
-    def posterior(self, trials: Sequence[Trial], asked: Sequence[Composition]) -> tuple[Vector, Vector]:
-        """Mean and variance of the reward of each composition that is asked for, given trials."""
-        if len(self._view) > REMEMBERED:
-            self._view.forget()
-            for part in self._parts:
-                part.begin()
-        told, values, points = self._view(_compositions(trials)), self._view.values(trials), self._view(asked)
-        score, variance = mixed([process.posterior(told, values, points) for process in self._processes])
-        rest, rest_variance = self._beside.posterior(trials, points)
-        scale = self._view.scale
-        return scale * score + rest, scale**2 * variance + rest_variance
-
-
-class Recalled:
-    """All points of a view, each expected to be worth what a process makes of old trials."""
-
-    def __init__(self, process: DeepKernelProcess, view: View, old: Sequence[Trial]) -> None:
-        """Fit the process.
-
-        Args:
-            process: Over the points of the view.
-            view: How compositions are seen.
-            old: Trials of another condition.
-        """
-        self._process = process
-        self._view = view
-        self._old = old
-        self._values = view.values(old)
-        process.fit(view(_compositions(old)), self._values)
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin anew, where the view forgot its points."""
-        self._process.begin()
-        self._mean = np.zeros(0)
-
-    def __call__(self) -> Points:
-        """The points as a process sees them that looks for what is new."""
-        if len(self._mean) < len(self._view):
-            told = self._view(_compositions(self._old))
-            new = np.arange(len(self._mean), len(self._view))
-            self._mean = np.append(self._mean, self._process.posterior(told, self._values, new).mean)
-        return self._view.points(0)._replace(mean=torch.from_numpy(self._mean))
-
-
-def _compositions(trials: Sequence[Trial]) -> list[Composition]:
-    return [trial.composition for trial in trials]
-
-
-class Left(NamedTuple):
-    """What ridge regression leaves of the reward beside the score, in units of its deviation.
-
-    Attributes:
-        points: int64[trial].
-        values: float64[trial].
-        unit: What 1 stands for.
-        mean: Of the reward beside the score.
-        weights: float64[load]: of the regression.
-    """
-
-    points: np.ndarray
-    values: np.ndarray
-    unit: float
-    mean: float
-    weights: np.ndarray
-
-
-class Beside:
-    """Predicts what the reward has beside the score, which is latency and cost.
-
-    Ridge regression on the profiles of what runs; of what that leaves, a Gaussian process over operators and pairs.
-    """
-
-    def __init__(self, view: View, old: Sequence[Trial] = ()) -> None:
-        """Begin with the prior's variances.
-
-        Args:
-            view: How compositions are seen.
-            old: Trials of another condition, which is hardly another for latency and cost.
-        """
-        self._view = view
-        self._old = old
-        self._process = AnovaProcess(view.groups)
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin anew with nothing told, the variances as they are."""
-        self._conditioned = Conditioned(self)
-
-    def fit(self, trials: Sequence[Trial]) -> None:
-        """Fit the variances."""
-        left = self._left(trials)
-        if left is not None:
-            self._process.fit(self._view.features[left.points], left.values)
-            self.begin()
-
-    def posterior(self, trials: Sequence[Trial], asked: Numbers) -> tuple[Vector, Vector]:
-        """Mean and variance of each point that is asked for."""
-        left = self._left(trials)
-        if left is None:
-            return np.zeros(len(asked)), np.zeros(len(asked))
-        given = self._conditioned(left.points, left.values, asked)
-        regressed = left.mean + self._view.load[asked] @ left.weights
-        return regressed + left.unit * given.mean, left.unit**2 * given.variance
-
-    def _left(self, trials: Sequence[Trial]) -> Left | None:
-        """None where nothing was measured."""
-        measured = [(t, t.evaluation) for t in (*self._old, *trials) if t.evaluation is not None]
-        if not measured:
-            return None
-        points = self._view(_compositions([trial for trial, _ in measured]))
-        x = self._view.load[points]
-        rest = np.array([trial.reward - evaluation.score for trial, evaluation in measured])
-        mean = float(rest.mean())
-        weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (rest - mean))
-        left = rest - mean - x @ weights
-        unit = max(float(left.std()), LEAST_UNIT)
-        return Left(points, left / unit, unit, mean, weights)
-
-    @property
-    def noise(self) -> float:
-        """Variance of a value at a point that is known; with `between` and `at`, what `Conditioned` asks for."""
-        return self._process.noise
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-    def between(self, some: Numbers | slice, others: Numbers | slice) -> Float[np.ndarray, "point other"]:
-        """Covariances of points with others, without noise."""
-        return self._process.covariance(self._view.features[some], self._view.features[others])
-
-    def at(self, points: Numbers) -> Vector:
-        """Variance of each point, without noise."""
-        return self._process.variance(self._view.features[points])

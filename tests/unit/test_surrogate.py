@@ -17,8 +17,9 @@ from synthetic import (
 )
 
 from gnncompose.agents.agent import search
-from gnncompose.agents.gnn_ts import Beside, GNNThompson, Surrogate, View, latest
+from gnncompose.agents.gnn_ts import GNNThompson
 from gnncompose.agents.gp_ts import drawn_function
+from gnncompose.agents.reward_surrogate import Beside, RewardSurrogate, View, latest
 from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import Limits
 from gnncompose.encoding import TRAIT_DIM, TRAIT_NODE_DIM, CatalogFeatures, encode, join, operator_traits
@@ -251,7 +252,7 @@ def test_recalled_trials__make_one_expect_what_they_tell():
     rewards = np.array([trial.reward for trial in trials[40:]])
     errors = {}
     for old in ((), tuple(trials[:40])):
-        surrogate = Surrogate(space.catalog, [kernel()], 1.0, old)
+        surrogate = RewardSurrogate(space.catalog, [kernel()], 1.0, old)
         mean, _ = surrogate.posterior(trials[38:40], compositions[40:])
         errors[len(old)] = np.abs(mean - rewards).mean()
         again, _ = surrogate.posterior(trials[38:40], compositions[40:])
@@ -291,9 +292,9 @@ def test_surrogate__tells_the_same_after_it_forgot(monkeypatch):
     compositions = list({c.id: c for c in (space.random(generator) for _ in range(40))}.values())
     budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, len(compositions))
     trials = [budget.evaluate(composition) for composition in compositions[:30]]
-    surrogate = Surrogate(space.catalog, [kernel()], 1.0, trials[:10])
+    surrogate = RewardSurrogate(space.catalog, [kernel()], 1.0, trials[:10])
     before = surrogate.posterior(trials[10:20], compositions[20:])
-    monkeypatch.setattr("gnncompose.agents.gnn_ts.REMEMBERED", 5)
+    monkeypatch.setattr("gnncompose.agents.reward_surrogate.REMEMBERED", 5)
     for _ in range(2):
         after = surrogate.posterior(trials[10:20], compositions[20:])
         np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-9)
