@@ -30,6 +30,7 @@ from gnncompose.agents.gnn_ts import GNNThompson
 from gnncompose.agents.gp_ts import GPThompson
 from gnncompose.agents.ipa import IPA
 from gnncompose.agents.local_search import LocalSearch
+from gnncompose.agents.mcts import MCTS
 from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
 from gnncompose.agents.peers.maskable_ppo import Sb3MaskablePPO
 from gnncompose.agents.peers.nevergrad import Nevergrad
@@ -62,6 +63,7 @@ AGENTS = {
     "simulated_annealing": SimulatedAnnealing,
     "gp_ts": lambda: GPThompson(initial=3, pool=20),
     "gnn_ts": lambda: GNNThompson(Gine(8, 1), pool=20),
+    "mcts": lambda: MCTS(Gine(8, 1), Gine(8, 1), simulations=6),
     "gnn_ts_without_history": lambda: GNNThompson(Gine(8, 1), pool=20, rows=0),
     "gnn_ts_thompson": lambda: GNNThompson(Gine(8, 1), pool=20, acquisition="thompson"),
     "bananas": lambda: Bananas(initial=3, round_size=2, members=2, layers=(8,), epochs=20, pool=20),

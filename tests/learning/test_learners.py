@@ -15,6 +15,7 @@ from gnncompose.agents.exploration import EpsilonGreedy, Softmax
 from gnncompose.agents.gnn_ts import GNNThompson
 from gnncompose.agents.gp_ts import GPThompson
 from gnncompose.agents.local_search import LocalSearch
+from gnncompose.agents.mcts import MCTS
 from gnncompose.agents.one_plus_one_ea import OnePlusOneEA
 from gnncompose.agents.peers.maskable_ppo import Sb3MaskablePPO
 from gnncompose.agents.peers.nevergrad import Nevergrad
@@ -48,6 +49,7 @@ LEARNERS = {
     # With its usual pool it looks at the whole of so small a space, whatever the seed.
     "gnn_ts": (lambda: GNNThompson(Gine(16, 2), pool=20, first=8), 28),
     "gnn_ts_thompson": (lambda: GNNThompson(Gine(16, 2), acquisition="thompson"), 42),
+    "mcts": (lambda: MCTS(Gine(16, 2), Gine(16, 2), simulations=16), 28),
     "bananas": (Bananas, 42),
     "tpe": (TPE, 42),
     "nevergrad": (Nevergrad, 42),
