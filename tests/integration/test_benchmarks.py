@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from recorded import recorded
 from rows import COLUMNS, PROVENANCE, Row, key_of, read_rows, write_rows
 
 ROOT = Path(__file__).parents[2]
@@ -235,3 +236,20 @@ def test_run__goes_on_after_being_killed(place: Path, tmp_path: Path) -> None:
     assert f"30 rows, {len(before)} were there, 0 failed" in done.stdout
     assert all(path.stat().st_mtime == at for path, at in before.items())
     assert len(read_rows(root / "rows")) == 30
+
+
+@pytest.mark.slow
+@recorded("series_gun_point")
+def test_warm_start__runs_what_is_missing_and_publishes_nothing_unasked(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "warm_start.py"), "tables=series_gun_point", "seeds=2", "jobs=1"]
+    command += [f"runs={tmp_path}"]
+    rows = tmp_path / "warm_start" / "series_gun_point.csv"
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    lines = rows.read_text().splitlines()
+    assert len(lines) == 1 + 2 * 7 * 5  # seeds, conditions but the first, ways
+    assert first.stdout.count("\n| ") == 1 + 5
+    written_ns = rows.stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.stdout == first.stdout
+    assert rows.stat().st_mtime_ns == written_ns
