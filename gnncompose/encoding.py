@@ -44,6 +44,7 @@ NODE_DIM = 2 + OPERATOR_DIM + 3
 TRAIT_NODE_DIM = 2 + TRAIT_DIM + 3
 EDGE_DIM = 5
 VALUE_DIM = 8
+PLACE_VALUES = 2  # the first of an edit's values are those of its place
 CONTEXT_DIM = 2
 WIDE = 4.0
 
@@ -214,11 +215,11 @@ def encode_all(compositions: Sequence[Composition], catalog: CatalogFeatures) ->
         for node in composition.nodes:
             row = rows[node.id] = len(operators)
             operators.append(catalog.rows[node.operator.name])
-            own.append((_setting(node), len(node.inputs) / WIDE, node.depth / WIDE))
+            own.append((setting_of(node), len(node.inputs) / WIDE, node.depth / WIDE))
             sources += [rows[child.id] for child in node.inputs]
             targets += [row] * len(node.inputs)
             ports += range(len(node.inputs))
-            weights += _shares(node)
+            weights += shares_of(node)
         outputs.append(len(operators))
         sources.append(rows[composition.id])
         targets.append(len(operators))
@@ -244,7 +245,7 @@ def encode_all(compositions: Sequence[Composition], catalog: CatalogFeatures) ->
     )
 
 
-def _setting(node: Node) -> float:
+def setting_of(node: Node) -> float:
     """Where the node's first single-valued parameter stands in its range, -1 to 1; 0 where it has none."""
     for name, value in node.parameters:
         if not isinstance(value, tuple):
@@ -257,7 +258,7 @@ def _in_range(operator: Operator, name: str, value: float) -> float:
     return 2.0 * (value - parameter.low) / max(parameter.high - parameter.low, 1e-9) - 1.0
 
 
-def _shares(node: Node) -> list[float]:
+def shares_of(node: Node) -> list[float]:
     """How much of a weighted mean each port has; 1 for other operators."""
     weights: Value = dict(node.parameters).get("weights", 1.0)
     return [w / sum(weights) for w in weights] if isinstance(weights, tuple) else [1.0] * len(node.inputs)
@@ -280,7 +281,7 @@ def _edit(
     operator_row = catalog.rows[edit.operator] if isinstance(edit, OperatorEdit) else none
     settings = [0.0] * (VALUE_DIM - 2)
     if isinstance(edit, SetParameter):
-        settings = _parameter_settings(edit, _node_at(place, at))
+        settings = parameter_settings(edit, _node_at(place, at))
     elif isinstance(edit, Reorder) and edit.stages is not None:
         settings[4:] = [stage / WIDE for stage in edit.stages]
     return [kind, source_row, consumer_row, operator_row], [float(place.output is not None), port / WIDE, *settings]
@@ -292,7 +293,7 @@ def _node_at(place: Place, at: dict[tuple[int, ...], Expression]) -> Node:
     return here
 
 
-def _parameter_settings(edit: SetParameter, node: Node) -> list[float]:
+def parameter_settings(edit: SetParameter, node: Node) -> list[float]:
     """The new value, the change, and, for one of several weights, whose it is."""
     name, _, port = edit.name.partition(".")
     old = node.parameter(name)

@@ -22,7 +22,9 @@ from gnncompose.agents.agent import Proposals
 from gnncompose.agents.returns import generalised_advantages
 from gnncompose.agents.rollouts import Rollouts, Turn
 from gnncompose.composition.space import Space
-from gnncompose.policies.policy import Critic, EditPolicy, EncoderRecipe, load_policy, policy_to_checkpoint, seeded
+from gnncompose.encoding import NODE_DIM
+from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
+from gnncompose.policies.policy import Critic, EditPolicy, EncoderRecipe, seeded
 
 GRADIENT_NORM = 0.5
 LEAST_DEVIATION = 1e-6
@@ -73,14 +75,18 @@ class A2C:
         self.restart_probability = restart_probability
         self.unvisited_only = unvisited_only
         self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
-        self._policy: EditPolicy | None = None
+        self._policy: Policy | None = None
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the compositions of one episode after the other; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
-        policy, critic = seeded(lambda: (EditPolicy(self.encoder), Critic(self.encoder)), seed)
-        policy = self._policy = copy.deepcopy(self._initial) or policy
-        rollouts = Rollouts(space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator)
+        initial, node_dim = self._initial, NODE_DIM if self._initial is None else self._initial.features["node"]
+        fresh, critic = seeded(lambda: (EditPolicy(self.encoder), Critic(self.encoder, node_dim)), seed)
+        policy: Policy = copy.deepcopy(initial) if initial else fresh
+        self._policy = policy
+        rollouts = Rollouts(
+            space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator, policy.uses_traits
+        )
         optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=self.learning_rate, fused=True)
         start, _ = rollouts.visited.add((yield space.start))
         batch: list[list[Turn]] = []
@@ -92,7 +98,7 @@ class A2C:
 
     def _learn(
         self,
-        policy: EditPolicy,
+        policy: Policy,
         critic: Critic,
         optimizer: torch.optim.Optimizer,
         rollouts: Rollouts,

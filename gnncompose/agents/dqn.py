@@ -29,14 +29,10 @@ from gnncompose.agents.visited import Step, Visit, Visited
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.encoding import Context
+from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.policies.policy import (
-    EditPolicy,
-    EncoderRecipe,
-    load_policy,
-    policy_to_checkpoint,
-    seeded,
-)
+from gnncompose.policies.checkpoints import load_policy, policy_to_checkpoint
+from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
 
 GRADIENT_NORM = 10.0
 
@@ -115,7 +111,7 @@ class DQN:
         self.target_interval = target_interval
         self.dueling = dueling
         self.priority = priority
-        self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
+        self._initial = None if checkpoint is None else _valued(checkpoint, encoder)
         self._policy: EditPolicy | None = None
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
@@ -131,6 +127,14 @@ class DQN:
         """The policy of the latest run, or the one to begin with; None where there is neither."""
         policy = self._policy or self._initial
         return None if policy is None else policy_to_checkpoint(policy)
+
+
+def _valued(checkpoint: str, encoder: EncoderRecipe) -> EditPolicy:
+    """The policy of a checkpoint, whose scores must be values."""
+    found = load_policy(checkpoint, encoder)
+    if not isinstance(found, EditPolicy):
+        raise GnncomposeError(f"{checkpoint}: holds a policy of two stages, which gives no values; use agent=ppo")
+    return found
 
 
 class _Run:

@@ -24,14 +24,8 @@ from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.encoding import CatalogFeatures, Context, Packer, encode
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.policies.policy import (
-    EditPolicy,
-    EncoderRecipe,
-    load_policy,
-    log_probabilities,
-    policy_to_checkpoint,
-    seeded,
-)
+from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
+from gnncompose.policies.policy import EditPolicy, EncoderRecipe, log_probabilities, seeded
 from gnncompose.policies.surrogate import DeepKernel, load_kernel
 
 FIRST_FIT = 4
@@ -101,7 +95,7 @@ class MCTS:
         self.rows = rows
         self._trained = [] if checkpoint is None else [load_kernel(checkpoint, surrogate_encoder)]
         self._initial = None if policy_checkpoint is None else load_policy(policy_checkpoint, encoder)
-        self._policy: EditPolicy | None = None
+        self._policy: Policy | None = None
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the start, then where the search went most; see `Agent.propose`."""
@@ -162,20 +156,21 @@ class _Run:
         budget: int,
         generator: np.random.Generator,
         trained: Sequence[DeepKernel],
-        initial: EditPolicy | None,
+        initial: Policy | None,
     ) -> None:
         self.agent = agent
         self.space = space
         self.budget = budget
         self.generator = generator
         self.trials: dict[str, Trial] = {}
-        self.catalog = CatalogFeatures.of(space.catalog)
         self.graphs = Packer()
         self.places: dict[str, _Place] = {}
         self.lessons: deque[_Lesson] = deque(maxlen=LESSONS)
         self.fitted_at = FIRST_FIT
         seed = int(generator.integers(2**31))
-        self.policy = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(agent.encoder), seed)
+        own: Policy = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(agent.encoder), seed)
+        self.policy = own
+        self.catalog = (CatalogFeatures.traits_of if own.uses_traits else CatalogFeatures.of)(space.catalog)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=agent.learning_rate, fused=True)
         kernels = [*trained, seeded(lambda: DeepKernel(agent.surrogate_encoder), seed)]
         self.surrogate = RewardSurrogate(space.catalog, kernels, agent.deviation)

@@ -17,7 +17,8 @@ from gnncompose.agents.agent import Proposals
 from gnncompose.agents.returns import discounted_returns
 from gnncompose.agents.rollouts import Rollouts, Turn
 from gnncompose.composition.space import Space
-from gnncompose.policies.policy import EditPolicy, EncoderRecipe, load_policy, policy_to_checkpoint, seeded
+from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
+from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
 
 GRADIENT_NORM = 1.0
 LEAST_DEVIATION = 1e-6
@@ -60,15 +61,17 @@ class Reinforce:
         self.restart_probability = restart_probability
         self.unvisited_only = unvisited_only
         self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
-        self._policy: EditPolicy | None = None
+        self._policy: Policy | None = None
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the compositions of one episode after the other; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
         initial = self._initial
-        policy = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(self.encoder), seed)
+        policy: Policy = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(self.encoder), seed)
         self._policy = policy
-        rollouts = Rollouts(space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator)
+        rollouts = Rollouts(
+            space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator, policy.uses_traits
+        )
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate, fused=True)
         start, _ = rollouts.visited.add((yield space.start))
         batch: list[list[Turn]] = []
@@ -79,7 +82,7 @@ class Reinforce:
                 batch = []
 
     def _learn(
-        self, policy: EditPolicy, optimizer: torch.optim.Optimizer, rollouts: Rollouts, batch: Sequence[Sequence[Turn]]
+        self, policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Rollouts, batch: Sequence[Sequence[Turn]]
     ) -> None:
         """One gradient step on a batch of episodes."""
         turns = [turn for episode in batch for turn in episode]

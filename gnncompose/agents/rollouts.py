@@ -14,7 +14,8 @@ from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.encoding import Context, Packed
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.policies.policy import EditPolicy, log_probabilities
+from gnncompose.policies.checkpoints import Policy
+from gnncompose.policies.policy import log_probabilities
 
 
 class Turn(NamedTuple):
@@ -59,6 +60,7 @@ class Rollouts:
         restart_probability: float,
         unvisited_only: bool,
         generator: np.random.Generator,
+        uses_traits: bool = False,
     ) -> None:
         """Begin with nothing visited.
 
@@ -69,15 +71,16 @@ class Rollouts:
             restart_probability: How often an episode begins at the best composition so far, not at the start.
             unvisited_only: Whether to draw among edits to compositions not evaluated yet, while there are any.
             generator: Source of all randomness.
+            uses_traits: Whether graphs hold the traits of operators, not their features.
         """
-        self.visited = Visited(space)
+        self.visited = Visited(space, uses_traits)
         self._budget = budget
         self._horizon = horizon
         self._restart_probability = restart_probability
         self._unvisited_only = unvisited_only
         self._generator = generator
 
-    def episode(self, policy: EditPolicy, start: Visit) -> Episode:
+    def episode(self, policy: Policy, start: Visit) -> Episode:
         """Walk one episode; returns its turns."""
         visit = self.visited.best if self._generator.random() < self._restart_probability else start
         turns: list[Turn] = []
@@ -112,7 +115,7 @@ class Rollouts:
         contexts = [Context(turn.budget_left, turn.after.reward) for turn in turns]
         return self.visited.graphs.pack([t.after.number for t in turns], contexts, [[0]] * len(turns))
 
-    def scored(self, policy: EditPolicy, packed: Packed, turns: Sequence[Turn]) -> tuple[Tensor, Tensor]:
+    def scored(self, policy: Policy, packed: Packed, turns: Sequence[Turn]) -> tuple[Tensor, Tensor]:
         """Log probability of what was drawn in each turn, and the entropy there, by a policy as it is now.
 
         Args:

@@ -59,14 +59,15 @@ class Visited:
         graphs: The encoded compositions.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, uses_traits: bool = False) -> None:
         """Begin with nothing.
 
         Args:
             space: Where the run searches.
+            uses_traits: Whether graphs hold the traits of operators, not their features.
         """
         self.space = space
-        self.catalog = CatalogFeatures.of(space.catalog)
+        self.catalog = (CatalogFeatures.traits_of if uses_traits else CatalogFeatures.of)(space.catalog)
         self.graphs = Packer()
         self.by_id: dict[str, Visit] = {}
         self._leading_to: dict[str, list[tuple[Visit, int]]] = {}

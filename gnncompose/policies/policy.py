@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnncompose.composition.edits import KINDS
 from gnncompose.encoding import CONTEXT_DIM, NODE_DIM, OPERATOR_DIM, VALUE_DIM, Packed
-from gnncompose.errors import GnncomposeError
 
 Built = TypeVar("Built")
-FEATURES = {"node": NODE_DIM, "operator": OPERATOR_DIM, "value": VALUE_DIM, "context": CONTEXT_DIM}
 
 
 @runtime_checkable
@@ -37,9 +33,19 @@ class EditPolicy(nn.Module):
     not once per edit.
 
     Attributes:
+        uses_traits: Whether graphs and operators are to be given by traits, not by features.
+        features: Numbers that it reads of each node, operator, edit and composition.
         dueling: Whether a score is what the composition promises plus by how much the edit exceeds its mean edit
             (Wang et al., Dueling network architectures, ICML 2016); such a policy must be asked for all edits.
     """
+
+    uses_traits = False
+    features: Mapping[str, int] = {
+        "node": NODE_DIM,
+        "operator": OPERATOR_DIM,
+        "value": VALUE_DIM,
+        "context": CONTEXT_DIM,
+    }
 
     def __init__(self, recipe: EncoderRecipe, dueling: bool = False) -> None:
         super().__init__()
@@ -68,7 +74,7 @@ class EditPolicy(nn.Module):
             One score for each edit.
         """
         nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
-        seen = torch.cat([averaged(nodes, packed), packed.context], dim=1)
+        seen = torch.cat([averaged(nodes, packed.graph, len(packed.context)), packed.context], dim=1)
         whole = self.whole(seen)
         hidden = (
             self.source(nodes)[packed.edit_source]
@@ -89,29 +95,37 @@ class EditPolicy(nn.Module):
 class Critic(nn.Module):
     """Says what a composition promises: the return that the policy makes of it."""
 
-    def __init__(self, recipe: EncoderRecipe) -> None:
+    def __init__(self, recipe: EncoderRecipe, node_dim: int = NODE_DIM) -> None:
         super().__init__()
-        self.encoder = recipe.build()
+        self.encoder = recipe.build(node_dim)
         self.value = nn.Sequential(nn.Linear(recipe.dim + CONTEXT_DIM, recipe.dim), nn.ReLU(), nn.Linear(recipe.dim, 1))
 
     def forward(self, packed: Packed) -> Float[Tensor, " graph"]:
         """Value of each packed composition; edits do not matter."""
         nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
-        return self.value(torch.cat([averaged(nodes, packed), packed.context], dim=1)).squeeze(1)
+        return self.value(
+            torch.cat([averaged(nodes, packed.graph, len(packed.context)), packed.context], dim=1)
+        ).squeeze(1)
 
 
-def averaged(nodes: Float[Tensor, "node dim"], packed: Packed) -> Float[Tensor, "graph dim"]:
-    """Mean over the nodes of each graph."""
-    sizes = torch.bincount(packed.graph, minlength=len(packed.context)).unsqueeze(1)
-    return nodes.new_zeros(len(packed.context), nodes.shape[1]).index_add(0, packed.graph, nodes) / sizes
+def averaged(nodes: Float[Tensor, "node dim"], graph: Int[Tensor, " node"], count: int) -> Float[Tensor, "graph dim"]:
+    """Mean over the nodes of each of so many graphs."""
+    sizes = torch.bincount(graph, minlength=count).unsqueeze(1)
+    return nodes.new_zeros(count, nodes.shape[1]).index_add(0, graph, nodes) / sizes
 
 
 def log_probabilities(scores: Float[Tensor, " edit"], packed: Packed) -> Float[Tensor, " edit"]:
     """Logarithm of the softmax of scores over the edits of each graph."""
-    count, graph = len(packed.context), packed.edit_graph
-    peaks = scores.detach().new_full((count,), -torch.inf).scatter_reduce(0, graph, scores.detach(), "amax")
-    shifted = scores - peaks[graph]
-    return shifted - shifted.new_zeros(count).index_add(0, graph, shifted.exp()).log()[graph]
+    return segment_log_softmax(scores, packed.edit_graph, len(packed.context))
+
+
+def segment_log_softmax(
+    scores: Float[Tensor, " item"], segment: Int[Tensor, " item"], count: int
+) -> Float[Tensor, " item"]:
+    """Logarithm of the softmax of scores over the items of each of so many segments."""
+    peaks = scores.detach().new_full((count,), -torch.inf).scatter_reduce(0, segment, scores.detach(), "amax")
+    shifted = scores - peaks[segment]
+    return shifted - shifted.new_zeros(count).index_add(0, segment, shifted.exp()).log()[segment]
 
 
 def seeded(build: Callable[[], Built], seed: int) -> Built:
@@ -119,77 +133,3 @@ def seeded(build: Callable[[], Built], seed: int) -> Built:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
-
-
-def read_checkpoint(path: str, hint: str) -> dict[str, Any]:
-    """What a checkpoint file holds; it is never unpickled into anything but plain data and tensors.
-
-    Args:
-        path: The file.
-        hint: What to do where it is not usable.
-
-    Raises:
-        GnncomposeError: The file is missing or damaged.
-    """
-    try:
-        data = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise GnncomposeError(f"{path}: there is no such checkpoint; {hint}") from None
-    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
-        reason = str(problem).splitlines()[0]
-        raise GnncomposeError(f"{path}: is no readable checkpoint ({reason}); {hint}") from None
-    if not isinstance(data, dict):
-        raise GnncomposeError(f"{path}: holds a {type(data).__name__}, no checkpoint; {hint}")
-    return data
-
-
-def policy_to_checkpoint(policy: EditPolicy) -> dict[str, Any]:
-    """Weights with the architecture that they fit, as plain data and tensors."""
-    recipe = policy.recipe
-    return {
-        "format": 1,
-        "encoder": class_name(recipe),
-        "architecture": asdict(recipe),  # type: ignore[call-overload]
-        "features": dict(FEATURES),
-        "dueling": policy.dueling,
-        "weights": {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()},
-    }
-
-
-def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name: str) -> EditPolicy:
-    """Rebuild a policy with the architecture that its checkpoint holds.
-
-    Args:
-        data: From `policy_to_checkpoint`.
-        recipe: Of the class that the checkpoint was made with; its sizes give way to the checkpoint's.
-        name: What to call the checkpoint in messages.
-
-    Raises:
-        GnncomposeError: The checkpoint is of another encoder, or of other features.
-    """
-    asked = class_name(recipe)
-    if data.get("format") != 1 or "weights" not in data:
-        raise GnncomposeError(f"{name}: is no policy of format 1; give a checkpoint.pt or policy.pt of this version")
-    if data["encoder"] != asked:
-        raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
-    if data["features"] != FEATURES:
-        raise GnncomposeError(f"{name}: was made with features {data['features']}, not {FEATURES}; train it again")
-    dueling = data.get("dueling", False)
-    policy = seeded(lambda: EditPolicy(type(recipe)(**data["architecture"]), dueling), seed=0)
-    policy.load_state_dict(data["weights"])
-    return policy
-
-
-def load_policy(path: str, recipe: EncoderRecipe) -> EditPolicy:
-    """Read a policy from a checkpoint file, which is never unpickled into anything but plain data.
-
-    Raises:
-        GnncomposeError: The file is missing, damaged, or of another architecture.
-    """
-    data = read_checkpoint(path, "give the path of a checkpoint.pt")
-    return policy_from_checkpoint(data, recipe, name=path)
-
-
-def class_name(recipe: EncoderRecipe) -> str:
-    """Where the class of a recipe lies."""
-    return f"{type(recipe).__module__}.{type(recipe).__qualname__}"

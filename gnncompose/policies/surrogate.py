@@ -24,8 +24,9 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.encoding import TRAIT_NODE_DIM, Graphs
 from gnncompose.errors import GnncomposeError
 from gnncompose.features import GROUPS
+from gnncompose.policies.checkpoints import class_name, read_checkpoint
 from gnncompose.policies.conditioned import Conditioned, Numbers
-from gnncompose.policies.policy import EncoderRecipe, class_name, read_checkpoint, seeded
+from gnncompose.policies.policy import EncoderRecipe, seeded
 
 TERMS = ("constant", "linear", "radial", *GROUPS, "pairs", "noise")
 UNTRAINED = (1.0, 0.003, 0.01, 0.02, 0.02, 0.005, 0.005, 0.2, 0.0005)

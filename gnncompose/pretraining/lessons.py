@@ -149,14 +149,14 @@ def drawn_rows(
         generator: Source of all randomness.
     """
     third, best = max(count // 3, 1), max(int(TOP_SHARE * scores.shape[1]), 1)
-    near = _walked(transitions, np.full(third, start), WALK_EDITS, generator)
+    near = walked(transitions, np.full(third, start), WALK_EDITS, generator)
     top = np.unique(np.argpartition(-scores, best - 1, axis=1)[:, :best])
-    top = _walked(transitions, generator.choice(top, third), NEAR_EDITS, generator)
+    top = walked(transitions, generator.choice(top, third), NEAR_EDITS, generator)
     near = np.unique([start, *near])
     return np.unique(np.concatenate([near, top, generator.integers(scores.shape[1], size=third)])), near
 
 
-def _walked(transitions: Transitions, rows: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
+def walked(transitions: Transitions, rows: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
     """Where random walks of 0 to `most` edits lead."""
     lengths = generator.integers(most + 1, size=len(rows))
     for step in range(most):

@@ -39,19 +39,11 @@ from gnncompose.encoding import (
 )
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
+from gnncompose.policies.checkpoints import load_policy, policy_from_checkpoint, policy_to_checkpoint
 from gnncompose.policies.gatv2 import Gatv2
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.gps import Gps
-from gnncompose.policies.policy import (
-    Critic,
-    EditPolicy,
-    EncoderRecipe,
-    load_policy,
-    log_probabilities,
-    policy_from_checkpoint,
-    policy_to_checkpoint,
-    seeded,
-)
+from gnncompose.policies.policy import Critic, EditPolicy, EncoderRecipe, log_probabilities, seeded
 from gnncompose.policies.relational import Relational
 
 CONTEXT = Context(0.5, 0.1)

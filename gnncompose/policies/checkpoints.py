@@ -1,0 +1,92 @@
+"""Checkpoints: policies, and other networks, as files of plain data and tensors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnncompose.errors import GnncomposeError
+from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
+from gnncompose.policies.two_stage import TwoStagePolicy
+
+Policy = EditPolicy | TwoStagePolicy
+
+
+def read_checkpoint(path: str, hint: str) -> dict[str, Any]:
+    """What a checkpoint file holds; it is never unpickled into anything but plain data and tensors.
+
+    Args:
+        path: The file.
+        hint: What to do where it is not usable.
+
+    Raises:
+        GnncomposeError: The file is missing or damaged.
+    """
+    try:
+        data = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise GnncomposeError(f"{path}: there is no such checkpoint; {hint}") from None
+    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
+        reason = str(problem).splitlines()[0]
+        raise GnncomposeError(f"{path}: is no readable checkpoint ({reason}); {hint}") from None
+    if not isinstance(data, dict):
+        raise GnncomposeError(f"{path}: holds a {type(data).__name__}, no checkpoint; {hint}")
+    return data
+
+
+def policy_to_checkpoint(policy: Policy) -> dict[str, Any]:
+    """Weights with the architecture that they fit, as plain data and tensors."""
+    recipe = policy.recipe
+    return {
+        "format": 1,
+        "two_stage": isinstance(policy, TwoStagePolicy),
+        "dueling": isinstance(policy, EditPolicy) and policy.dueling,
+        "encoder": class_name(recipe),
+        "architecture": asdict(recipe),  # type: ignore[call-overload]
+        "features": dict(policy.features),
+        "weights": {name: tensor.detach().clone() for name, tensor in policy.state_dict().items()},
+    }
+
+
+def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name: str) -> Policy:
+    """Rebuild a policy with the architecture that its checkpoint holds.
+
+    Args:
+        data: From `policy_to_checkpoint`.
+        recipe: Of the class that the checkpoint was made with; its sizes give way to the checkpoint's.
+        name: What to call the checkpoint in messages.
+
+    Raises:
+        GnncomposeError: The checkpoint is of another encoder, or of other features.
+    """
+    asked = class_name(recipe)
+    if data.get("format") != 1 or "weights" not in data:
+        raise GnncomposeError(f"{name}: is no policy of format 1; give a checkpoint.pt or policy.pt of this version")
+    if data["encoder"] != asked:
+        raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
+    is_two_stage, dueling = data.get("two_stage", False), data.get("dueling", False)
+    known = dict(TwoStagePolicy.features if is_two_stage else EditPolicy.features)
+    if data["features"] != known:
+        raise GnncomposeError(f"{name}: was made with features {data['features']}, not {known}; train it again")
+    own = type(recipe)(**data["architecture"])
+    policy = seeded(lambda: TwoStagePolicy(own) if is_two_stage else EditPolicy(own, dueling), seed=0)
+    policy.load_state_dict(data["weights"])
+    return policy
+
+
+def load_policy(path: str, recipe: EncoderRecipe) -> Policy:
+    """Read a policy from a checkpoint file, which is never unpickled into anything but plain data.
+
+    Raises:
+        GnncomposeError: The file is missing, damaged, or of another architecture.
+    """
+    data = read_checkpoint(path, "give the path of a checkpoint.pt")
+    return policy_from_checkpoint(data, recipe, name=path)
+
+
+def class_name(recipe: EncoderRecipe) -> str:
+    """Where the class of a recipe lies."""
+    return f"{type(recipe).__module__}.{type(recipe).__qualname__}"

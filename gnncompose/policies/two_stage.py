@@ -1,0 +1,147 @@
+"""A policy that chooses a place first, then what to do there: no score is made of each place with each operator.
+
+It knows operators by their traits, so that what it learned on some catalogs holds on others. A place is where edits act
+together with their kind; what to do there is an operator, or a setting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from gnncompose.composition.edits import KINDS
+from gnncompose.encoding import CONTEXT_DIM, PLACE_VALUES, TRAIT_DIM, TRAIT_NODE_DIM, VALUE_DIM, Graphs, Packed
+from gnncompose.policies.policy import EncoderRecipe, averaged, segment_log_softmax
+
+
+class Seen(NamedTuple):
+    """Encoded compositions.
+
+    Attributes:
+        nodes: Embedding of each node.
+        whole: Mean of each graph's nodes, and its context.
+    """
+
+    nodes: Float[Tensor, "node dim"]
+    whole: Float[Tensor, "graph whole_dim"]
+
+
+class Places(NamedTuple):
+    """Places of several graphs, a row for each graph; rows are as long as the longest.
+
+    Attributes:
+        kind: Number in `KINDS`.
+        source: Node that the place comes from, as a row of all graphs' nodes.
+        consumer: Node that it leads to, likewise.
+        values: Of the place.
+        there: Which of the entries are places.
+    """
+
+    kind: Int[Tensor, "graph place"]
+    source: Int[Tensor, "graph place"]
+    consumer: Int[Tensor, "graph place"]
+    values: Float[Tensor, "graph place 2"]
+    there: Bool[Tensor, "graph place"]
+
+
+class Offers(NamedTuple):
+    """What can be done at one place of each graph; rows are as long as the longest.
+
+    Attributes:
+        operator: Row of the catalog's traits.
+        settings: Values that are not the place's.
+        there: Which of the entries are offers.
+    """
+
+    operator: Int[Tensor, "graph offer"]
+    settings: Float[Tensor, "graph offer setting"]
+    there: Bool[Tensor, "graph offer"]
+
+
+class TwoStagePolicy(nn.Module):
+    """Log probabilities of edits, and what a composition promises.
+
+    Attributes:
+        uses_traits: Whether graphs and operators are to be given by traits, not by features.
+        features: Numbers that it reads of each node, operator, edit and composition.
+    """
+
+    uses_traits = True
+    features: Mapping[str, int] = {
+        "node": TRAIT_NODE_DIM,
+        "operator": TRAIT_DIM,
+        "value": VALUE_DIM,
+        "context": CONTEXT_DIM,
+    }
+
+    def __init__(self, recipe: EncoderRecipe) -> None:
+        super().__init__()
+        dim = recipe.dim
+        self.recipe = recipe
+        self.encoder = recipe.build(TRAIT_NODE_DIM)
+        self.source = nn.Linear(dim, dim)
+        self.consumer = nn.Linear(dim, dim, bias=False)
+        self.kind = nn.Embedding(len(KINDS), dim)
+        self.at = nn.Linear(PLACE_VALUES, dim, bias=False)
+        self.whole = nn.Linear(dim + CONTEXT_DIM, dim, bias=False)
+        self.place = nn.Linear(dim, 1)
+        self.query = nn.Linear(dim, dim)
+        self.operator = nn.Sequential(nn.Linear(TRAIT_DIM, dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
+        self.setting = nn.Linear(VALUE_DIM - PLACE_VALUES, dim, bias=False)
+        self.promised = nn.Sequential(nn.Linear(dim + CONTEXT_DIM, dim), nn.ReLU(), nn.Linear(dim, 1))
+
+    def see(self, graphs: Graphs | Packed, context: Float[Tensor, "graph context_dim"]) -> Seen:
+        """Encode compositions."""
+        nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr, graphs.graph)
+        return Seen(nodes, torch.cat([averaged(nodes, graphs.graph, len(context)), context], dim=1))
+
+    def promise(self, seen: Seen) -> Float[Tensor, " graph"]:
+        """Return that the policy makes of each composition."""
+        return self.promised(seen.whole).squeeze(1)
+
+    def places(
+        self, seen: Seen, places: Places
+    ) -> tuple[Float[Tensor, "graph place dim"], Float[Tensor, "graph place"]]:
+        """What is known of each place, and the log probability of choosing it."""
+        whole = self.whole(seen.whole).unsqueeze(1)
+        hidden = self._hidden(seen, places.kind, places.source, places.consumer, places.values, whole)
+        scores = self.place(hidden).squeeze(-1).masked_fill(~places.there, -torch.inf)
+        return hidden, scores.log_softmax(dim=1)
+
+    def offers(
+        self, hidden: Float[Tensor, "graph dim"], offers: Offers, operators: Float[Tensor, "operators trait_dim"]
+    ) -> Float[Tensor, "graph offer"]:
+        """Log probability of each thing that can be done at the chosen places."""
+        keys = self.operator(operators)[offers.operator] + self.setting(offers.settings)
+        scores = (keys * self.query(hidden).unsqueeze(1)).sum(-1) / math.sqrt(hidden.shape[-1])
+        return scores.masked_fill(~offers.there, -torch.inf).log_softmax(dim=1)
+
+    def forward(self, packed: Packed, operators: Float[Tensor, "operators trait_dim"]) -> Float[Tensor, " edit"]:
+        """Log probability of every edit of the packed compositions, among those that are given.
+
+        Args:
+            packed: Compositions with their edits.
+            operators: Traits of the catalog's operators, the row of zeros last.
+        """
+        seen, values = self.see(packed, packed.context), packed.edit_values
+        numbers = torch.stack([packed.edit_graph, packed.edit_kind, packed.edit_source, packed.edit_consumer], dim=1)
+        told = torch.cat([numbers.double(), values[:, :PLACE_VALUES].double()], dim=1)
+        places, place = told.unique(dim=0, return_inverse=True)
+        graph, kind, source, consumer = places[:, :4].long().unbind(1)
+        whole = self.whole(seen.whole)[graph]
+        hidden = self._hidden(seen, kind, source, consumer, places[:, 4:].float(), whole)
+        chosen = segment_log_softmax(self.place(hidden).squeeze(-1), graph, len(packed.context))
+        keys = self.operator(operators)[packed.edit_operator] + self.setting(values[:, PLACE_VALUES:])
+        scores = (keys * self.query(hidden)[place]).sum(-1) / math.sqrt(hidden.shape[-1])
+        return chosen[place] + segment_log_softmax(scores, place, len(places))
+
+    def _hidden(
+        self, seen: Seen, kind: Tensor, source: Tensor, consumer: Tensor, values: Tensor, whole: Tensor
+    ) -> Float[Tensor, "*place dim"]:
+        found = self.source(seen.nodes)[source] + self.consumer(seen.nodes)[consumer]
+        return torch.relu(found + self.kind(kind) + self.at(values) + whole)

@@ -1,0 +1,292 @@
+"""Pre-training of a policy by proximal policy optimisation on recorded tables, thousands of episodes at once.
+
+Schulman et al., Proximal policy optimization algorithms (arXiv:1707.06347, 2017). A batch is one step of all episodes
+of a rehearsal, so that what was encoded to act is what is learned from.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from gnncompose.encoding import Graphs
+from gnncompose.errors import GnncomposeError
+from gnncompose.policies.checkpoints import policy_to_checkpoint
+from gnncompose.policies.policy import EncoderRecipe, seeded
+from gnncompose.policies.two_stage import Offers, Places, TwoStagePolicy
+from gnncompose.pretraining.rehearsal import Rehearsal, RehearsedTable, Rehearsing
+from gnncompose.provenance import git_sha, hardware, versions
+from gnncompose.tracking.files import write_atomically
+
+GRADIENT_NORM = 1.0
+LEAST_DEVIATION = 1e-6
+MARKS = 20  # how often the curve is noted
+WATCHED = 256  # episodes of a condition that are watched
+POLICY, CARD, CURVE = "policy.pt", "card.json", "curve.csv"
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """How to train.
+
+    Attributes:
+        rehearsals: How many, each in one table.
+        epochs: Gradient steps on each batch.
+        learning_rate: Of Adam, falling linearly to 0.
+        gamma: Discount of a step.
+        decay: λ of the advantage estimates.
+        clip: How far the ratio of new to old probability counts.
+        entropy: Weight of the policy's entropy.
+        value_weight: Weight of the loss of what is promised.
+    """
+
+    rehearsals: int = 300
+    epochs: int = 2
+    learning_rate: float = 2e-3
+    gamma: float = 0.9
+    decay: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.01
+    value_weight: float = 0.5
+
+
+class Acted(NamedTuple):
+    """One step of all episodes; tensors [episode].
+
+    Attributes:
+        graphs: Where they stood.
+        context: What the policy was told.
+        places: Where edits could act.
+        place: Which of these was chosen.
+        offers: What could be done there.
+        offer: Which of these was.
+        log_probability: Of both.
+        promise: What the policy promised.
+        reward: float64: what the edit brought.
+        terminated: Whether it was `Stop`.
+    """
+
+    graphs: Graphs
+    context: Tensor
+    places: Places
+    place: Tensor
+    offers: Offers
+    offer: Tensor
+    log_probability: Tensor
+    promise: Tensor
+    reward: np.ndarray
+    terminated: np.ndarray
+
+
+class PolicyLearner:
+    """Learns a policy rehearsal by rehearsal.
+
+    Attributes:
+        policy: What was learned so far.
+    """
+
+    def __init__(self, recipe: EncoderRecipe, training: PolicyTraining, seed: int) -> None:
+        """Begin with random weights.
+
+        Args:
+            recipe: Describes the graph encoder.
+            training: How to train.
+            seed: Source of the weights and of what the policy draws.
+        """
+        self.training = training
+        self.policy = seeded(lambda: TwoStagePolicy(recipe), seed)
+        self._drawn = torch.Generator().manual_seed(seed)
+        self._optimizer = torch.optim.Adam(self.policy.parameters(), lr=training.learning_rate, fused=True)
+        self._rates = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.0, training.rehearsals)
+
+    def rehearse(self, rehearsal: Rehearsal, generator: np.random.Generator) -> None:
+        """Walk all episodes of a rehearsal, and learn from them."""
+        left = generator.random(len(rehearsal.env.rows))
+        steps = [self.act(rehearsal, left) for _ in range(rehearsal.env.horizon)]
+        with torch.no_grad():
+            graphs = rehearsal.table.encode(rehearsal.env.rows.astype(np.int64))
+            last = self.policy.promise(self.policy.see(graphs, rehearsal.context(left))).double().numpy()
+        self._learn(rehearsal.table, steps, last, generator)
+        self._rates.step()
+
+    def act(self, rehearsal: Rehearsal, left: Float[np.ndarray, " episode"]) -> Acted:
+        """Make one edit in each episode."""
+        table, rows = rehearsal.table, rehearsal.env.rows.astype(np.int64)
+        graphs, context = table.encode(rows), rehearsal.context(left)
+        numbers, places = table.places(rows, graphs)
+        with torch.no_grad():
+            seen = self.policy.see(graphs, context)
+            hidden, chances = self.policy.places(seen, places)
+            place = self._draw(chances)
+            offered, offers = table.offers(_at(numbers, place))
+            further = self.policy.offers(hidden[torch.arange(len(rows)), place], offers, table.traits.operators)
+            offer = self._draw(further)
+            log_probability = _picked(chances, place) + _picked(further, offer)
+            promise = self.policy.promise(seen)
+        counts, stops = rehearsal.env.edit_counts(), _at(numbers, place) < 0
+        steps = rehearsal.env.step(np.where(stops, counts, _at(offered, offer)).astype(np.int32))
+        return Acted(
+            graphs, context, places, place, offers, offer, log_probability, promise, steps.reward, steps.terminated
+        )
+
+    def _draw(self, log_probabilities: Float[Tensor, "row item"]) -> Int[Tensor, " row"]:
+        """One item of each row, by its probability (the Gumbel-max trick)."""
+        uniform = torch.rand(log_probabilities.shape, generator=self._drawn)
+        return (log_probabilities - (-uniform.clamp(min=1e-12).log()).log()).argmax(dim=1)
+
+    def _learn(
+        self, table: RehearsedTable, steps: Sequence[Acted], last: np.ndarray, generator: np.random.Generator
+    ) -> None:
+        """Gradient steps on the steps of a rehearsal, whose episodes ended where so much was promised."""
+        training = self.training
+        advantages, following, after = np.empty((len(steps), len(last))), np.zeros(len(last)), last
+        for number in range(len(steps) - 1, -1, -1):
+            step = steps[number]
+            goes_on, promise = ~step.terminated, step.promise.double().numpy()
+            surprise = step.reward + training.gamma * goes_on * after - promise
+            following = surprise + training.gamma * training.decay * goes_on * following
+            advantages[number], after = following, promise
+        scaled = (advantages - advantages.mean()) / max(float(advantages.std()), LEAST_DEVIATION)
+        for _ in range(training.epochs):
+            for number in generator.permutation(len(steps)):
+                step = steps[number]
+                aims = torch.from_numpy(advantages[number]).float() + step.promise
+                self._improve(table, step, torch.from_numpy(scaled[number]).float(), aims)
+
+    def _improve(self, table: RehearsedTable, step: Acted, advantages: Tensor, aims: Tensor) -> None:
+        """One gradient step."""
+        policy, training = self.policy, self.training
+        seen = policy.see(step.graphs, step.context)
+        hidden, chances = policy.places(seen, step.places)
+        chosen = hidden[torch.arange(len(aims)), step.place]
+        further = policy.offers(chosen, step.offers, table.traits.operators)
+        ratio = (_picked(chances, step.place) + _picked(further, step.offer) - step.log_probability).exp()
+        clipped = ratio.clamp(1.0 - training.clip, 1.0 + training.clip)
+        loss = -torch.minimum(ratio * advantages, clipped * advantages).mean()
+        loss = loss - training.entropy * (_entropy(chances) + _entropy(further)).mean()
+        loss = loss + training.value_weight * F.mse_loss(policy.promise(seen), aims)
+        self._optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), GRADIENT_NORM)
+        self._optimizer.step()
+
+
+def _at(numbers: np.ndarray, picked: Int[Tensor, " row"]) -> np.ndarray:
+    return numbers[np.arange(len(numbers)), picked.numpy()]
+
+
+def _picked(table: Float[Tensor, "row item"], picked: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+    return table.gather(1, picked.unsqueeze(1)).squeeze(1)
+
+
+def _entropy(log_probabilities: Float[Tensor, "row item"]) -> Float[Tensor, " row"]:
+    """Of each row; what is not there counts nothing."""
+    return -(log_probabilities.exp() * log_probabilities.clamp(min=-1e4)).sum(dim=1)
+
+
+def gains(
+    learner: PolicyLearner, table: RehearsedTable, plan: Rehearsing, generator: np.random.Generator
+) -> Float[np.ndarray, " condition"]:
+    """In each condition the best that an episode from the start comes by, mean over episodes; 1 is all there is."""
+    found: list[float] = []
+    for condition in range(len(table.scores)):
+        watched = Rehearsing(WATCHED, plan.horizon, mixed=0.0, elsewhere=0.0)
+        rehearsal = table.begin(watched, generator, condition)
+        so_far, best = np.zeros(WATCHED), np.zeros(WATCHED)
+        over = np.zeros(WATCHED, dtype=bool)
+        for _ in range(plan.horizon):
+            step = learner.act(rehearsal, np.ones(WATCHED))
+            so_far += np.where(over, 0.0, step.reward)
+            best, over = np.maximum(best, so_far), over | step.terminated
+        found.append(float(best.mean()))
+    return np.array(found)
+
+
+def train_policy(
+    folder: Path,
+    tables: Sequence[str],
+    left_out: Sequence[str],
+    recipe: EncoderRecipe,
+    plan: Rehearsing,
+    training: PolicyTraining,
+    seed: int,
+) -> None:
+    """Train on some tables, watch what is gained on those left out, and write the policy with its card.
+
+    Args:
+        folder: Where `policy.pt`, `card.json` and `curve.csv` go; they appear when training is over.
+        tables: Names of the tables that there are.
+        left_out: Those of them that are not learned from.
+        recipe: Describes the graph encoder.
+        plan: What rehearsals are like.
+        training: How to train.
+        seed: Source of all randomness.
+
+    Raises:
+        GnncomposeError: Nothing is left to learn from, or what is left out does not exist.
+        TableError: A table is missing or damaged.
+    """
+    strange = sorted(set(left_out) - set(tables))
+    if strange or not set(tables) - set(left_out):
+        what = f"left_out={strange[0]}: is none of tables" if strange else "left_out: leaves no table to learn from"
+        raise GnncomposeError(f"{what}; tables are {', '.join(tables)}")
+    started = time.perf_counter()
+    # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    known = {name: RehearsedTable(name) for name in tqdm(tables, desc="read", unit="table", mininterval=interval)}
+    learned = [table for name, table in known.items() if name not in left_out]
+    generator, learner = np.random.default_rng(seed), PolicyLearner(recipe, training, seed)
+    watched = {name: known[name] for name in left_out}
+    curve: list[dict[str, float]] = []
+
+    def note(rehearsals: int) -> None:
+        drawn = np.random.default_rng([seed, 1])
+        told = {f"gain_{name}": float(gains(learner, table, plan, drawn).mean()) for name, table in watched.items()}
+        curve.append({"rehearsals": rehearsals, **told})
+
+    note(0)
+    every = max(training.rehearsals // MARKS, 1)
+    bar = tqdm(range(1, training.rehearsals + 1), desc="train", unit="rehearsal", mininterval=interval)
+    for number in bar:
+        table = learned[int(generator.integers(len(learned)))]
+        learner.rehearse(table.begin(plan, generator), generator)
+        if number % every == 0 or number == training.rehearsals:
+            note(number)
+    card = {
+        "tables": [table.name for table in learned],
+        "left_out": list(left_out),
+        "catalog_sha256": {table.name: table.catalog_sha256 for table in learned},
+        "plan": asdict(plan),
+        "training": asdict(training),
+        "steps": training.rehearsals * plan.environments * plan.horizon,
+        "seed": seed,
+        "wall_s": round(time.perf_counter() - started, 1),
+        "curve": curve,
+        "git_sha": git_sha(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    content, table = io.BytesIO(), io.StringIO(newline="")
+    torch.save(policy_to_checkpoint(learner.policy) | {"card": card}, content)
+    writer = csv.DictWriter(table, list(curve[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CURVE, table.getvalue().encode())
+    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+    write_atomically(folder / POLICY, content.getvalue())
+    print(f"{folder / POLICY}: search with agent=ppo agent.checkpoint={folder / POLICY}")

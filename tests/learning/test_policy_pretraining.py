@@ -1,0 +1,92 @@
+"""A policy learns from recorded tables what helps on a table that it did not see."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recorded import recorded
+
+from gnncompose.agents.a2c import A2C
+from gnncompose.agents.agent import Agent, search
+from gnncompose.agents.dqn import DQN
+from gnncompose.agents.exploration import EpsilonGreedy
+from gnncompose.agents.mcts import MCTS
+from gnncompose.agents.ppo import PPO
+from gnncompose.agents.reinforce import Reinforce
+from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.cost import load_prices
+from gnncompose.evaluation.evaluation import Budget
+from gnncompose.evaluation.table import TableEvaluator, recorded_task
+from gnncompose.policies.gine import Gine
+from gnncompose.pretraining.policy_training import PolicyTraining, train_policy
+from gnncompose.pretraining.rehearsal import Rehearsing
+from gnncompose.reward import WeightedSum
+from gnncompose.tasks.task import World
+
+RECIPE, LEFT_OUT = Gine(16, 2), "series_gun_point"
+TABLES = ["series_osu_leaf", "series_arrow_head", LEFT_OUT]
+PLAN, TRAINING = Rehearsing(environments=256), PolicyTraining(rehearsals=60, learning_rate=4e-3)
+pytestmark = recorded(LEFT_OUT)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy")
+    train_policy(folder, TABLES, [LEFT_OUT], RECIPE, PLAN, TRAINING, seed=0)
+    return folder
+
+
+def test_train__gains_more_on_the_table_left_out(trained: Path) -> None:
+    card = json.loads((trained / "card.json").read_text())
+    gains = [mark[f"gain_{LEFT_OUT}"] for mark in card["curve"]]
+    assert card["tables"] == TABLES[:-1]
+    assert card["steps"] == 60 * 256 * 6
+    assert gains[-1] > gains[0] + 0.1
+    assert len((trained / "curve.csv").read_text().splitlines()) == len(gains) + 1
+
+
+def test_train__the_same_seed_gives_the_same_policy(tmp_path: Path) -> None:
+    short = PolicyTraining(rehearsals=3)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train_policy(tmp_path / name, TABLES[:1], [], RECIPE, Rehearsing(environments=32), short, seed)
+    weights = [torch.load(tmp_path / name / "policy.pt", weights_only=True)["weights"] for name in "abc"]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not all(torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize("left_out", [["letter"], TABLES])
+def test_train__names_what_is_wrong_with_the_tables(tmp_path: Path, left_out: list[str]) -> None:
+    with pytest.raises(GnncomposeError, match="left_out"):
+        train_policy(tmp_path, TABLES, left_out, RECIPE, PLAN, TRAINING, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: PPO(Gine(), checkpoint=path),
+        lambda path: A2C(Gine(), checkpoint=path),
+        lambda path: Reinforce(Gine(), checkpoint=path),
+        lambda path: MCTS(Gine(), RECIPE, policy_checkpoint=path, simulations=6),
+    ],
+    ids=["ppo", "a2c", "reinforce", "mcts"],
+)
+def test_agents__begin_with_the_policy_and_go_on_learning(trained: Path, make) -> None:
+    agent: Agent = make(str(trained / "policy.pt"))
+    task, prices = recorded_task(LEFT_OUT), load_prices()
+    evaluator = TableEvaluator(task, World("mixed"), prices)
+    budget = Budget(evaluator, WeightedSum().bind(task.catalog, prices, evaluator.world), 40)
+    search(agent, task.space, budget, np.random.default_rng(0))
+    assert len(budget.trials) == 40
+    before = torch.load(trained / "policy.pt", weights_only=True)
+    after = agent.checkpoint()
+    assert after["two_stage"]
+    assert after["architecture"] == before["architecture"]
+    assert not all(torch.equal(after["weights"][key], before["weights"][key]) for key in after["weights"])
+
+
+def test_dqn__refuses_a_policy_that_gives_no_values(trained: Path) -> None:
+    with pytest.raises(GnncomposeError, match="no values; use agent=ppo"):
+        DQN(Gine(), EpsilonGreedy(), checkpoint=str(trained / "policy.pt"))
