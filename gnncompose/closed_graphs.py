@@ -5,6 +5,7 @@ The tensors are those of `encoding.encode_all`, bit for bit, at a tenth of the t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from jaxtyping import Bool, Int
 
 from gnncompose.composition.enumeration import ClosedSpace
-from gnncompose.composition.tree import Node
-from gnncompose.encoding import WIDE, CatalogFeatures, Graphs, setting_of, shares_of
+from gnncompose.composition.space import Space
+from gnncompose.composition.transitions import ClosedSearchSpace
+from gnncompose.composition.tree import Composition, Node
+from gnncompose.encoding import WIDE, CatalogFeatures, Graphs, encode_all, setting_of, shares_of
 
 
 class Layout(NamedTuple):
@@ -137,3 +140,11 @@ class ClosedGraphs:
             graph=torch.arange(count).repeat_interleave(torch.from_numpy(sizes)),
             output=torch.from_numpy(last),
         )
+
+
+def graphs_of(space: Space, catalog: CatalogFeatures) -> Callable[[Sequence[Composition]], Graphs]:
+    """What encodes compositions of a space, by the quickest way that there is."""
+    if not isinstance(space, ClosedSearchSpace):
+        return lambda compositions: encode_all(compositions, catalog)
+    closed = ClosedGraphs(space.closed, catalog)
+    return lambda compositions: closed(np.array([space.row_of(composition) for composition in compositions]))

@@ -46,7 +46,9 @@ class PlainEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, x: Float[Tensor, "node dim"], edge_index: Int[Tensor, "2 edge"], edge_attr: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "node dim"], edge_index: Int[Tensor, "2 edge"], edge_attr: Tensor, graph: Tensor
+    ) -> Tensor:
         nodes = torch.relu(self.encoder.enter(x))
         for convolution, norm in zip(self.encoder.convolutions, self.encoder.norms, strict=True):
             nodes = nodes + torch.relu(norm(convolution(nodes, edge_index, edge_attr)))
@@ -135,7 +137,7 @@ def decisions(table: str, surrogate: str, rounds: int) -> dict:
     found = []
     for _ in range(rounds):
         asked = [recorded.composition(int(row)) for row in generator.permutation(len(recorded))[:CANDIDATES]]
-        agent = RewardSurrogate(space.catalog, kernels, 1.0)
+        agent = RewardSurrogate(space, kernels, 1.0)
         agent.fit(budget.trials)
         started = time.perf_counter()
         agent.posterior(budget.trials, asked)

@@ -90,7 +90,7 @@ class GNNThompson:
         seed = int(generator.integers(2**31))
         kernels = [*self._trained, seeded(lambda: DeepKernel(self.encoder), seed)]
         old = latest([trial for trial in self._old if is_within(trial.composition, space)], self.rows)
-        surrogate = RewardSurrogate(space.catalog, kernels, self.deviation, old)
+        surrogate = RewardSurrogate(space, kernels, self.deviation, old)
         candidates = Candidates(space, self.incumbents, self.pool, generator, self.first)
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT

@@ -173,7 +173,7 @@ class _Run:
         self.catalog = (CatalogFeatures.traits_of if own.uses_traits else CatalogFeatures.of)(space.catalog)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=agent.learning_rate, fused=True)
         kernels = [*trained, seeded(lambda: DeepKernel(agent.surrogate_encoder), seed)]
-        self.surrogate = RewardSurrogate(space.catalog, kernels, agent.deviation)
+        self.surrogate = RewardSurrogate(space, kernels, agent.deviation)
 
     @property
     def known(self) -> list[Trial]:

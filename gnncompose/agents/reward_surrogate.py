@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float
 
 from gnncompose.agents.gp_ts import AnovaProcess
-from gnncompose.catalog.catalog import Catalog
+from gnncompose.closed_graphs import graphs_of
+from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import CatalogFeatures, encode_all
+from gnncompose.encoding import CatalogFeatures
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.features import CompositionFeatures
 from gnncompose.policies.conditioned import Conditioned, Numbers
@@ -47,7 +48,7 @@ def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
 
 
 class View:
-    """How the surrogate sees the compositions of one catalog: as points of a table, each encoded once.
+    """How the surrogate sees the compositions of one space: as points of a table, each encoded once.
 
     Attributes:
         groups: Of each feature, its group.
@@ -58,18 +59,19 @@ class View:
         load: float64[point, 4]: what tells of latency and cost.
     """
 
-    def __init__(self, catalog: Catalog, kernels: Sequence[DeepKernel]) -> None:
+    def __init__(self, space: Space, kernels: Sequence[DeepKernel]) -> None:
         """Begin with nothing encoded.
 
         Args:
-            catalog: Whose compositions.
+            space: Whose compositions.
             kernels: Each embeds them in its way.
         """
+        catalog = space.catalog
         latencies_ms = [model.profile.latency_ms for model in catalog.models if model.profile.latency_ms is not None]
         self.scale = score_scale(catalog)
         self._slowest_ms = max(latencies_ms, default=1.0) or 1.0
         self._kernels = kernels
-        self._traits = CatalogFeatures.traits_of(catalog)
+        self._graphs_of = graphs_of(space, CatalogFeatures.traits_of(catalog))
         self._describe = CompositionFeatures(catalog)
         self.groups = self._describe.groups
         self.forget()
@@ -94,7 +96,7 @@ class View:
         return np.array([self._points[composition.id] for composition in compositions], dtype=np.int64)
 
     def _encode(self, new: Sequence[Composition]) -> None:
-        graphs = encode_all(new, self._traits)
+        graphs = self._graphs_of(new)
         with torch.no_grad():
             embeddings, means = zip(*(kernel(graphs) for kernel in self._kernels), strict=True)
         self.embedding = np.concatenate([self.embedding, torch.stack(embeddings).double().numpy()], axis=1)
@@ -125,17 +127,17 @@ class RewardSurrogate:
     """Predicts the reward of compositions from trials."""
 
     def __init__(
-        self, catalog: Catalog, kernels: Sequence[DeepKernel], deviation: float, old: Sequence[Trial] = ()
+        self, space: Space, kernels: Sequence[DeepKernel], deviation: float, old: Sequence[Trial] = ()
     ) -> None:
         """Begin with what the kernels know, and what old trials tell.
 
         Args:
-            catalog: Whose compositions.
+            space: Whose compositions.
             kernels: Each predicts in its way; the evidence says how much it counts.
             deviation: How far variances may go from the kernels', as the deviation of a prior over their logarithms.
             old: Trials of another condition.
         """
-        self._view = View(catalog, kernels)
+        self._view = View(space, kernels)
         group = group_numbers(self._view.groups)
         points = [partial(self._view.points, number) for number in range(len(kernels))]
         self._processes = [

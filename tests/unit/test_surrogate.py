@@ -170,7 +170,7 @@ def test_beside__predicts_what_latency_takes_off():
     space = space_of(
         [transform("a"), model("m1", latency_ms=0.05), model("m2", latency_ms=0.2), MEAN, CASCADE], Limits()
     )
-    view = View(space.catalog, [kernel()])
+    view = View(space, [kernel()])
     generator = np.random.default_rng(0)
     compositions = list({c.id: c for c in (space.random(generator) for _ in range(60))}.values())
 
@@ -192,7 +192,7 @@ def test_beside__predicts_what_latency_takes_off():
 
 
 def test_beside__knows_nothing_where_all_failed():
-    view = View(large_space().catalog, [kernel()])
+    view = View(large_space(), [kernel()])
     failed = [Trial(1, large_space().start, None, -1.0, -1.0, failure="crashed")]
     mean, variance = Beside(view).posterior(failed, view([large_space().start]))
     assert mean.tolist() == variance.tolist() == [0.0]
@@ -252,7 +252,7 @@ def test_recalled_trials__make_one_expect_what_they_tell():
     rewards = np.array([trial.reward for trial in trials[40:]])
     errors = {}
     for old in ((), tuple(trials[:40])):
-        surrogate = RewardSurrogate(space.catalog, [kernel()], 1.0, old)
+        surrogate = RewardSurrogate(space, [kernel()], 1.0, old)
         mean, _ = surrogate.posterior(trials[38:40], compositions[40:])
         errors[len(old)] = np.abs(mean - rewards).mean()
         again, _ = surrogate.posterior(trials[38:40], compositions[40:])
@@ -292,7 +292,7 @@ def test_surrogate__tells_the_same_after_it_forgot(monkeypatch):
     compositions = list({c.id: c for c in (space.random(generator) for _ in range(40))}.values())
     budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, len(compositions))
     trials = [budget.evaluate(composition) for composition in compositions[:30]]
-    surrogate = RewardSurrogate(space.catalog, [kernel()], 1.0, trials[:10])
+    surrogate = RewardSurrogate(space, [kernel()], 1.0, trials[:10])
     before = surrogate.posterior(trials[10:20], compositions[20:])
     monkeypatch.setattr("gnncompose.agents.reward_surrogate.REMEMBERED", 5)
     for _ in range(2):
@@ -314,4 +314,4 @@ def test_gnn_ts__refuses_an_unknown_acquisition():
 
 def test_groups__are_those_of_the_features():
     space = large_space()
-    assert set(View(space.catalog, [kernel()]).groups) <= set(GROUPS)
+    assert set(View(space, [kernel()]).groups) <= set(GROUPS)
