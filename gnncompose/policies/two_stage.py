@@ -32,21 +32,25 @@ class Seen(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Places of several graphs, a row for each graph; rows are as long as the longest.
+    """Places of several graphs, those of a graph together.
 
     Attributes:
         kind: Number in `KINDS`.
         source: Node that the place comes from, as a row of all graphs' nodes.
         consumer: Node that it leads to, likewise.
         values: Of the place.
-        there: Which of the entries are places.
+        graph: Whose place it is.
+        number: Counted from 0 in each graph.
+        first: Of each graph, its first place.
     """
 
-    kind: Int[Tensor, "graph place"]
-    source: Int[Tensor, "graph place"]
-    consumer: Int[Tensor, "graph place"]
-    values: Float[Tensor, "graph place 2"]
-    there: Bool[Tensor, "graph place"]
+    kind: Int[Tensor, " place"]
+    source: Int[Tensor, " place"]
+    consumer: Int[Tensor, " place"]
+    values: Float[Tensor, "place 2"]
+    graph: Int[Tensor, " place"]
+    number: Int[Tensor, " place"]
+    first: Int[Tensor, " graph"]
 
 
 class Offers(NamedTuple):
@@ -104,13 +108,12 @@ class TwoStagePolicy(nn.Module):
         """Return that the policy makes of each composition."""
         return self.promised(seen.whole).squeeze(1)
 
-    def places(
-        self, seen: Seen, places: Places
-    ) -> tuple[Float[Tensor, "graph place dim"], Float[Tensor, "graph place"]]:
-        """What is known of each place, and the log probability of choosing it."""
-        whole = self.whole(seen.whole).unsqueeze(1)
+    def places(self, seen: Seen, places: Places) -> tuple[Float[Tensor, "place dim"], Float[Tensor, "graph slot"]]:
+        """What is known of each place; and the log probability of choosing it, a row for each graph."""
+        whole = self.whole(seen.whole)[places.graph]
         hidden = self._hidden(seen, places.kind, places.source, places.consumer, places.values, whole)
-        scores = self.place(hidden).squeeze(-1).masked_fill(~places.there, -torch.inf)
+        scores = hidden.new_full((len(places.first), int(places.number.max()) + 1), -torch.inf)
+        scores[places.graph, places.number] = self.place(hidden).squeeze(1)
         return hidden, scores.log_softmax(dim=1)
 
     def offers(
@@ -142,6 +145,6 @@ class TwoStagePolicy(nn.Module):
 
     def _hidden(
         self, seen: Seen, kind: Tensor, source: Tensor, consumer: Tensor, values: Tensor, whole: Tensor
-    ) -> Float[Tensor, "*place dim"]:
+    ) -> Float[Tensor, "place dim"]:
         found = self.source(seen.nodes)[source] + self.consumer(seen.nodes)[consumer]
         return torch.relu(found + self.kind(kind) + self.at(values) + whole)

@@ -132,13 +132,15 @@ class PolicyLearner:
             seen = self.policy.see(graphs, context)
             hidden, chances = self.policy.places(seen, places)
             place = self._draw(chances)
-            offered, offers = table.offers(_at(numbers, place))
-            further = self.policy.offers(hidden[torch.arange(len(rows)), place], offers, table.traits.operators)
+            chosen = places.first + place
+            offered, offers = table.offers(numbers[chosen.numpy()])
+            further = self.policy.offers(hidden[chosen], offers, table.traits.operators)
             offer = self._draw(further)
             log_probability = _picked(chances, place) + _picked(further, offer)
             promise = self.policy.promise(seen)
-        counts, stops = rehearsal.env.edit_counts(), _at(numbers, place) < 0
-        steps = rehearsal.env.step(np.where(stops, counts, _at(offered, offer)).astype(np.int32))
+        counts, stops = rehearsal.env.edit_counts(), numbers[chosen.numpy()] < 0
+        edits = offered[np.arange(len(rows)), offer.numpy()]
+        steps = rehearsal.env.step(np.where(stops, counts, edits).astype(np.int32))
         return Acted(
             graphs, context, places, place, offers, offer, log_probability, promise, steps.reward, steps.terminated
         )
@@ -172,8 +174,7 @@ class PolicyLearner:
         policy, training = self.policy, self.training
         seen = policy.see(step.graphs, step.context)
         hidden, chances = policy.places(seen, step.places)
-        chosen = hidden[torch.arange(len(aims)), step.place]
-        further = policy.offers(chosen, step.offers, table.traits.operators)
+        further = policy.offers(hidden[step.places.first + step.place], step.offers, table.traits.operators)
         ratio = (_picked(chances, step.place) + _picked(further, step.offer) - step.log_probability).exp()
         clipped = ratio.clamp(1.0 - training.clip, 1.0 + training.clip)
         loss = -torch.minimum(ratio * advantages, clipped * advantages).mean()
@@ -183,10 +184,6 @@ class PolicyLearner:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), GRADIENT_NORM)
         self._optimizer.step()
-
-
-def _at(numbers: np.ndarray, picked: Int[Tensor, " row"]) -> np.ndarray:
-    return numbers[np.arange(len(numbers)), picked.numpy()]
 
 
 def _picked(table: Float[Tensor, "row item"], picked: Int[Tensor, " row"]) -> Float[Tensor, " row"]:

@@ -104,24 +104,28 @@ class RehearsedTable:
         """Rows as one graph."""
         return self._graphs(rows)
 
-    def places(self, rows: Int[np.ndarray, " row"], graphs: Graphs) -> tuple[Int[np.ndarray, "row place"], Places]:
-        """Places of rows, `Stop` last: their numbers, −1 for `Stop`, and what a policy sees of them."""
+    def places(self, rows: Int[np.ndarray, " row"], graphs: Graphs) -> tuple[Int[np.ndarray, " place"], Places]:
+        """Places of rows, each row's `Stop` last: their numbers, −1 for `Stop`, and what a policy sees of them."""
         own = self._edits
-        first = own.place_begin[rows]
-        counts = own.place_begin[rows + 1] - first
-        column = np.arange(int(counts.max()) + 1)
-        is_place, is_stop = column < counts[:, None], column == counts[:, None]
-        number = np.where(is_place, first[:, None] + column, 0)
-        begin = graphs.output.numpy() - np.bincount(graphs.graph.numpy()) + 1
-        last = np.broadcast_to(graphs.output.numpy()[:, None], number.shape)
+        counts = own.place_begin[rows + 1] - own.place_begin[rows] + 1
+        ends = np.cumsum(counts)
+        first = ends - counts
+        graph = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(int(ends[-1])) - first[graph]
+        stops = within == counts[graph] - 1
+        number = np.where(stops, 0, own.place_begin[rows][graph] + within)
+        output = graphs.output.numpy()
+        begin = output - np.bincount(graphs.graph.numpy()) + 1
         places = Places(
-            kind=torch.from_numpy(np.where(is_place, own.kind[number], self._stop[0]).astype(np.int64)),
-            source=torch.from_numpy(np.where(is_place, begin[:, None] + own.source[number], last)),
-            consumer=torch.from_numpy(np.where(is_place, begin[:, None] + own.consumer[number], last)),
-            values=torch.from_numpy(np.where(is_place[..., None], own.place_values[number], np.float32(0.0))),
-            there=torch.from_numpy(is_place | is_stop),
+            kind=torch.from_numpy(np.where(stops, self._stop[0], own.kind[number]).astype(np.int64)),
+            source=torch.from_numpy(np.where(stops, output[graph], begin[graph] + own.source[number])),
+            consumer=torch.from_numpy(np.where(stops, output[graph], begin[graph] + own.consumer[number])),
+            values=torch.from_numpy(np.where(stops[:, None], np.float32(0.0), own.place_values[number])),
+            graph=torch.from_numpy(graph),
+            number=torch.from_numpy(within),
+            first=torch.from_numpy(first),
         )
-        return np.where(is_place, number, -1), places
+        return np.where(stops, -1, number), places
 
     def offers(self, place: Int[np.ndarray, " row"]) -> tuple[Int[np.ndarray, "row offer"], Offers]:
         """What can be done at a place of each row, −1 for `Stop`: the numbers of the edits, and what a policy sees."""

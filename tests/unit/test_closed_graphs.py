@@ -87,17 +87,15 @@ def test_two_stage__both_stages_give_the_probability_of_each_edit():
         whole = policy(packed, table.traits.operators).split(torch.bincount(packed.edit_graph).tolist())
         hidden, chances = policy.places(policy.see(graphs, context), places)
         seen = [set[int]() for _ in rows]
-        for column in range(numbers.shape[1]):
-            offered, offers = table.offers(np.where(places.there[:, column].numpy(), numbers[:, column], -1))
-            further = policy.offers(hidden[:, column], offers, table.traits.operators)
-            for episode in np.flatnonzero(places.there[:, column].numpy()).tolist():
-                for offer in np.flatnonzero(offers.there[episode].numpy()).tolist():
-                    stops = numbers[episode, column] < 0
-                    number = len(whole[episode]) - 1 if stops else int(offered[episode, offer])
-                    own = chances[episode, column] + further[episode, offer]
-                    torch.testing.assert_close(own, whole[episode][number], atol=1e-5, rtol=1e-4)
-                    seen[episode].add(number)
+        offered, offers = table.offers(numbers)
+        further = policy.offers(hidden, offers, table.traits.operators)
+        for place, (episode, column) in enumerate(zip(places.graph.tolist(), places.number.tolist(), strict=True)):
+            for offer in np.flatnonzero(offers.there[place].numpy()).tolist():
+                number = len(whole[episode]) - 1 if numbers[place] < 0 else int(offered[place, offer])
+                own = chances[episode, column] + further[place, offer]
+                torch.testing.assert_close(own, whole[episode][number], atol=1e-5, rtol=1e-4)
+                seen[episode].add(number)
     assert [len(edits) for edits in seen] == [len(scores) for scores in whole]
     assert all(abs(float(scores.exp().sum()) - 1.0) < 1e-4 for scores in whole)
-    assert int(places.kind[0, int(places.there[0].sum()) - 1]) == KINDS.index(Stop)
+    assert int(places.kind[-1]) == KINDS.index(Stop)
     assert places.values.shape[-1] == PLACE_VALUES
