@@ -45,12 +45,13 @@ class Layout(NamedTuple):
 class ClosedGraphs:
     """Encodes rows of a closed space."""
 
-    def __init__(self, space: ClosedSpace, catalog: CatalogFeatures) -> None:
+    def __init__(self, space: ClosedSpace, catalog: CatalogFeatures, ahead: bool = False) -> None:
         """Note what expressions and combiners look like.
 
         Args:
             space: Whose rows.
             catalog: Features, or traits, of the catalog that it was enumerated from.
+            ahead: Whether to lay out all rows now, for who will encode many times as many.
         """
         self.space = space
         self.catalog = catalog
@@ -76,9 +77,15 @@ class ClosedGraphs:
                 self._way_setting[number] = setting_of(root)
                 shares = shares_of(root)[int(space.route[row] > 0) :]
                 self._way_shares[number, : len(shares)] = shares
+        self._ahead = self._laid_out(np.arange(len(space))) if ahead else None
 
     def layout(self, rows: Int[np.ndarray, " row"]) -> Layout:
         """Where the nodes of rows stand."""
+        if self._ahead is None:
+            return self._laid_out(rows)
+        return Layout(*(part[rows] for part in self._ahead))
+
+    def _laid_out(self, rows: Int[np.ndarray, " row"]) -> Layout:
         space = self.space
         route = space.route[rows]
         chains = np.column_stack([np.where(route > 0, space.expressions.parents[route], 0), space.branches[rows]])

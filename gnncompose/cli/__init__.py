@@ -77,3 +77,18 @@ def train(context: typer.Context) -> None:
     from gnncompose.launch import run_experiment
 
     run_experiment("train", context.args)
+
+
+@app.command(
+    name="train-policy",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def train_policy(context: typer.Context) -> None:
+    """Pre-train a policy: gnncompose train-policy OVERRIDES… (settings: gnncompose train-policy --help).
+
+    Example: gnncompose train-policy left_out='[letter]'
+    """
+    from gnncompose.launch import run_experiment
+
+    run_experiment("train_policy", context.args)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gnncompose.composition.edits import KINDS
 from gnncompose.encoding import CONTEXT_DIM, PLACE_VALUES, TRAIT_DIM, TRAIT_NODE_DIM, VALUE_DIM, Graphs, Packed
@@ -110,7 +111,7 @@ class TwoStagePolicy(nn.Module):
 
     def places(self, seen: Seen, places: Places) -> tuple[Float[Tensor, "place dim"], Float[Tensor, "graph slot"]]:
         """What is known of each place; and the log probability of choosing it, a row for each graph."""
-        whole = self.whole(seen.whole)[places.graph]
+        whole = self.whole(seen.whole).index_select(0, places.graph)
         hidden = self._hidden(seen, places.kind, places.source, places.consumer, places.values, whole)
         scores = hidden.new_full((len(places.first), int(places.number.max()) + 1), -torch.inf)
         scores[places.graph, places.number] = self.place(hidden).squeeze(1)
@@ -120,7 +121,7 @@ class TwoStagePolicy(nn.Module):
         self, hidden: Float[Tensor, "graph dim"], offers: Offers, operators: Float[Tensor, "operators trait_dim"]
     ) -> Float[Tensor, "graph offer"]:
         """Log probability of each thing that can be done at the chosen places."""
-        keys = self.operator(operators)[offers.operator] + self.setting(offers.settings)
+        keys = F.embedding(offers.operator, self.operator(operators)) + self.setting(offers.settings)
         scores = (keys * self.query(hidden).unsqueeze(1)).sum(-1) / math.sqrt(hidden.shape[-1])
         return scores.masked_fill(~offers.there, -torch.inf).log_softmax(dim=1)
 
@@ -146,5 +147,5 @@ class TwoStagePolicy(nn.Module):
     def _hidden(
         self, seen: Seen, kind: Tensor, source: Tensor, consumer: Tensor, values: Tensor, whole: Tensor
     ) -> Float[Tensor, "place dim"]:
-        found = self.source(seen.nodes)[source] + self.consumer(seen.nodes)[consumer]
+        found = self.source(seen.nodes).index_select(0, source) + self.consumer(seen.nodes).index_select(0, consumer)
         return torch.relu(found + self.kind(kind) + self.at(values) + whole)

@@ -54,7 +54,7 @@ class PolicyTraining:
         value_weight: Weight of the loss of what is promised.
     """
 
-    rehearsals: int = 300
+    rehearsals: int = 100
     epochs: int = 2
     learning_rate: float = 2e-3
     gamma: float = 0.9
@@ -110,7 +110,8 @@ class PolicyLearner:
         self.training = training
         self.policy = seeded(lambda: TwoStagePolicy(recipe), seed)
         self._drawn = torch.Generator().manual_seed(seed)
-        self._optimizer = torch.optim.Adam(self.policy.parameters(), lr=training.learning_rate, fused=True)
+        self._parameters = list(self.policy.parameters())
+        self._optimizer = torch.optim.Adam(self._parameters, lr=training.learning_rate, fused=True)
         self._rates = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.0, training.rehearsals)
 
     def rehearse(self, rehearsal: Rehearsal, generator: np.random.Generator) -> None:
@@ -182,7 +183,7 @@ class PolicyLearner:
         loss = loss + training.value_weight * F.mse_loss(policy.promise(seen), aims)
         self._optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
         self._optimizer.step()
 
 

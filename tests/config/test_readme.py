@@ -30,11 +30,15 @@ LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines
 COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 
 
+APPS = ("search", "train", "train_policy")
+
+
 def app_of(command: list[str]) -> str | None:
     """The Hydra app that a command runs."""
     if command[0] == "gnncompose":
-        return command[1] if command[1] in ("search", "train") else None
-    return next((name for name in ("search", "train") if command[1:2] == [f"experiments/{name}.py"]), None)
+        name = command[1].replace("-", "_")
+        return name if name in APPS else None
+    return next((name for name in APPS if command[1:2] == [f"experiments/{name}.py"]), None)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if app_of(c)], ids=" ".join)
