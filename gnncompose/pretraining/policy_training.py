@@ -6,9 +6,6 @@ of a rehearsal, so that what was encoded to act is what is learned from.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -24,19 +21,17 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from gnncompose.encoding import Graphs
-from gnncompose.errors import GnncomposeError
 from gnncompose.policies.checkpoints import policy_to_checkpoint
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.two_stage import Offers, Places, TwoStagePolicy
+from gnncompose.pretraining.records import learned_from, provenance, write_trained
 from gnncompose.pretraining.rehearsal import Rehearsal, RehearsedTable, Rehearsing
-from gnncompose.provenance import git_sha, hardware, versions
-from gnncompose.tracking.files import write_atomically
 
 GRADIENT_NORM = 1.0
 LEAST_DEVIATION = 1e-6
 MARKS = 20  # how often the curve is noted
 WATCHED = 256  # episodes of a condition that are watched
-POLICY, CARD, CURVE = "policy.pt", "card.json", "curve.csv"
+POLICY = "policy.pt"
 
 
 @dataclass(frozen=True)
@@ -238,15 +233,12 @@ def train_policy(
         GnncomposeError: Nothing is left to learn from, or what is left out does not exist.
         TableError: A table is missing or damaged.
     """
-    strange = sorted(set(left_out) - set(tables))
-    if strange or not set(tables) - set(left_out):
-        what = f"left_out={strange[0]}: is none of tables" if strange else "left_out: leaves no table to learn from"
-        raise GnncomposeError(f"{what}; tables are {', '.join(tables)}")
+    kept = learned_from(tables, left_out)
     started = time.perf_counter()
     # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
     interval = 0.1 if sys.stderr.isatty() else 30.0
     known = {name: RehearsedTable(name) for name in tqdm(tables, desc="read", unit="table", mininterval=interval)}
-    learned = [table for name, table in known.items() if name not in left_out]
+    learned = [known[name] for name in kept]
     generator, learner = np.random.default_rng(seed), PolicyLearner(recipe, training, seed)
     watched = {name: known[name] for name in left_out}
     curve: list[dict[str, float]] = []
@@ -265,7 +257,7 @@ def train_policy(
         if number % every == 0 or number == training.rehearsals:
             note(number)
     card = {
-        "tables": [table.name for table in learned],
+        "tables": kept,
         "left_out": list(left_out),
         "catalog_sha256": {table.name: table.catalog_sha256 for table in learned},
         "plan": asdict(plan),
@@ -274,17 +266,7 @@ def train_policy(
         "seed": seed,
         "wall_s": round(time.perf_counter() - started, 1),
         "curve": curve,
-        "git_sha": git_sha(),
-        "hardware": hardware(),
-        "versions": versions(),
+        **provenance(),
     }
-    content, table = io.BytesIO(), io.StringIO(newline="")
-    torch.save(policy_to_checkpoint(learner.policy) | {"card": card}, content)
-    writer = csv.DictWriter(table, list(curve[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / CURVE, table.getvalue().encode())
-    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
-    write_atomically(folder / POLICY, content.getvalue())
+    write_trained(folder, POLICY, policy_to_checkpoint(learner.policy) | {"card": card}, card)
     print(f"{folder / POLICY}: search with agent=ppo agent.checkpoint={folder / POLICY}")

@@ -6,9 +6,6 @@ from those before it, whatever their order and number: the network learns to be 
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +21,13 @@ from gnncompose.errors import GnncomposeError
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
 from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
-from gnncompose.provenance import git_sha, hardware, versions
-from gnncompose.tracking.files import write_atomically
+from gnncompose.pretraining.records import learned_from, provenance, write_trained
 
 FAMILIES = slice(2 + TRAIT_DIM - FAMILY_BITS, 2 + TRAIT_DIM)
 VARIANCE_RATE = 10.0  # times the learning rate of the weights: there are few, and none of them is far off for long
 MARKS = 20  # how often the curve is noted
 HELD_OUT_LESSONS = 40
-SURROGATE, CARD, CURVE = "surrogate.pt", "card.json", "curve.csv"
+SURROGATE = "surrogate.pt"
 
 
 @dataclass(frozen=True)
@@ -134,10 +130,7 @@ def train(
         GnncomposeError: Nothing is left to learn from, or what is left out does not exist.
         TableError: A table is missing or damaged.
     """
-    strange = sorted(set(left_out) - set(tables))
-    if strange or not set(tables) - set(left_out):
-        what = f"left_out={strange[0]}: is none of tables" if strange else "left_out: leaves no table to learn from"
-        raise GnncomposeError(f"{what}; tables are {', '.join(tables)}")
+    kept = learned_from(tables, left_out)
     started = time.perf_counter()
     # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
     interval = 0.1 if sys.stderr.isatty() else 30.0
@@ -168,7 +161,7 @@ def train(
                 curve.append({"step": step, "loss": recent, **held_out_losses(kernel, held_out)})
                 progress.set_postfix(loss=f"{recent:.2f}")
 
-        learned = [lessons[name] for name in tables if name not in left_out]
+        learned = [lessons[name] for name in kept]
         kernel = pretrain(learned, recipe, plan, training, seed, on_step)
     card = {
         "tables": [own.name for own in learned],
@@ -182,18 +175,9 @@ def train(
         "seed": seed,
         "wall_s": round(time.perf_counter() - started, 1),
         "curve": curve,
-        "git_sha": git_sha(),
-        "hardware": hardware(),
-        "versions": versions(),
+        **provenance(),
     }
-    content, table = io.BytesIO(), io.StringIO(newline="")
-    torch.save(kernel_to_checkpoint(kernel, card), content)
-    writer = csv.DictWriter(table, list(curve[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    write_atomically(folder / CURVE, table.getvalue().encode())
-    write_atomically(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
-    write_atomically(folder / SURROGATE, content.getvalue())
+    write_trained(folder, SURROGATE, kernel_to_checkpoint(kernel, card), card)
     print(f"{folder / SURROGATE}: search with agent=gnn_ts agent.checkpoint={folder / SURROGATE}")
 
 
