@@ -71,7 +71,8 @@ class Acted(NamedTuple):
         offer: Which of these was.
         log_probability: Of both.
         promise: What the policy promised.
-        reward: float64: what the edit brought.
+        after: int64: rows that the edits led to.
+        reward: float64: what they brought.
         terminated: Whether it was `Stop`.
     """
 
@@ -83,6 +84,7 @@ class Acted(NamedTuple):
     offer: Tensor
     log_probability: Tensor
     promise: Tensor
+    after: np.ndarray
     reward: np.ndarray
     terminated: np.ndarray
 
@@ -114,15 +116,16 @@ class PolicyLearner:
         left = generator.random(len(rehearsal.env.rows))
         steps = [self.act(rehearsal, left) for _ in range(rehearsal.env.horizon)]
         with torch.no_grad():
-            graphs = rehearsal.table.encode(rehearsal.env.rows.astype(np.int64))
-            last = self.policy.promise(self.policy.see(graphs, rehearsal.context(left))).double().numpy()
+            ends = steps[-1].after
+            seen = self.policy.see(rehearsal.table.encode(ends), rehearsal.context(ends, left))
+            last = self.policy.promise(seen).double().numpy()
         self._learn(rehearsal.table, steps, last, generator)
         self._rates.step()
 
     def act(self, rehearsal: Rehearsal, left: Float[np.ndarray, " episode"]) -> Acted:
         """Make one edit in each episode."""
         table, rows = rehearsal.table, rehearsal.env.rows.astype(np.int64)
-        graphs, context = table.encode(rows), rehearsal.context(left)
+        graphs, context = table.encode(rows), rehearsal.context(rows, left)
         numbers, places = table.places(rows, graphs)
         with torch.no_grad():
             seen = self.policy.see(graphs, context)
@@ -137,9 +140,8 @@ class PolicyLearner:
         counts, stops = rehearsal.env.edit_counts(), numbers[chosen.numpy()] < 0
         edits = offered[np.arange(len(rows)), offer.numpy()]
         steps = rehearsal.env.step(np.where(stops, counts, edits).astype(np.int32))
-        return Acted(
-            graphs, context, places, place, offers, offer, log_probability, promise, steps.reward, steps.terminated
-        )
+        made = steps.after.astype(np.int64), steps.reward, steps.terminated
+        return Acted(graphs, context, places, place, offers, offer, log_probability, promise, *made)
 
     def _draw(self, log_probabilities: Float[Tensor, "row item"]) -> Int[Tensor, " row"]:
         """One item of each row, by its probability (the Gumbel-max trick)."""

@@ -159,7 +159,7 @@ class Rehearsal:
     env: BatchedEnv
     unit: float
 
-    def context(self, left: Float[np.ndarray, " row"]) -> Float[Tensor, "row 2"]:
-        """What a policy is told beside the graphs, with such shares of a budget left."""
-        own = self.env.rewards[self.env.rows] * self.unit
+    def context(self, rows: Int[np.ndarray, " row"], left: Float[np.ndarray, " row"]) -> Float[Tensor, "row 2"]:
+        """What a policy is told beside the graphs of rows, with such shares of a budget left."""
+        own = self.env.rewards[rows] * self.unit
         return torch.from_numpy(np.stack([left, own], axis=1)).float()

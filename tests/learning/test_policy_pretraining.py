@@ -20,8 +20,8 @@ from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.evaluation.table import TableEvaluator, recorded_task
 from gnncompose.policies.gine import Gine
-from gnncompose.pretraining.policy_training import PolicyTraining, train_policy
-from gnncompose.pretraining.rehearsal import Rehearsing
+from gnncompose.pretraining.policy_training import PolicyLearner, PolicyTraining, train_policy
+from gnncompose.pretraining.rehearsal import RehearsedTable, Rehearsing
 from gnncompose.reward import WeightedSum
 from gnncompose.tasks.task import World
 
@@ -54,6 +54,21 @@ def test_train__the_same_seed_gives_the_same_policy(tmp_path: Path) -> None:
     weights = [torch.load(tmp_path / name / "policy.pt", weights_only=True)["weights"] for name in "abc"]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert not all(torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
+
+
+def test_learner__looks_ahead_from_where_truncated_episodes_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, told = PolicyLearner(RECIPE, TRAINING, seed=0), []
+    monkeypatch.setattr(learner, "_learn", lambda table, steps, last, generator: told.append((steps, last)))
+    table, generator = RehearsedTable(LEFT_OUT), np.random.default_rng(0)
+    rehearsal = table.begin(Rehearsing(environments=64, elsewhere=0.0), generator)
+    learner.rehearse(rehearsal, generator)
+    ((steps, last),) = told
+    ends, truncated = steps[-1].after, ~steps[-1].terminated
+    assert (rehearsal.env.rows[truncated] != ends[truncated]).any(), "the environment must have begun anew"
+    context = torch.from_numpy(np.stack([steps[0].context[:, 0], rehearsal.env.rewards[ends] * rehearsal.unit], axis=1))
+    with torch.no_grad():
+        wanted = learner.policy.promise(learner.policy.see(table.encode(ends), context.float()))
+    assert last == pytest.approx(wanted.numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("left_out", [["letter"], TABLES])

@@ -75,7 +75,7 @@ def test_two_stage__both_stages_give_the_probability_of_each_edit():
     rehearsal = table.begin(Rehearsing(environments=40), np.random.default_rng(1), condition=0)
     rows = rehearsal.env.rows.astype(np.int64)
     graphs, left = table.encode(rows), np.linspace(0, 1, len(rows))
-    context = rehearsal.context(left)
+    context = rehearsal.context(rows, left)
     numbers, places = table.places(rows, graphs)
     transitions = rehearsal.env.transitions
     packer = Packer()
