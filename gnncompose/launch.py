@@ -168,6 +168,8 @@ def explain(problem: BaseException, primary: Path) -> str | None:
     for cause in causes:
         if isinstance(cause, GnncomposeError):
             return str(cause)
+    if isinstance(problem, NotADirectoryError | FileExistsError):
+        return f"{problem.filename}: is no folder, so no run can go there; give another as hydra.run.dir"
     text = str(problem)
     if isinstance(problem, MissingConfigException) and (match := re.search(r"Could not find '(.+?)/([^/']*)'", text)):
         group, name = match.groups()

@@ -47,6 +47,15 @@ def test_search__answers_a_mistake_with_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_search__needs_a_folder_for_its_run(tmp_path: Path, digits_directory: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    done = run(tmp_path, "task=bundle", f"task.path={digits_directory}", "hydra.run.dir=taken")
+    assert done.returncode == 2
+    assert done.stderr.endswith("taken: is no folder, so no run can go there; give another as hydra.run.dir\n")
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 @pytest.mark.parametrize("override", ["agent=dqn,dqnn", "agnt=dqn,random"])
 def test_search__writes_nothing_where_a_sweep_names_what_does_not_exist(override: str, tmp_path: Path) -> None:
     done = run(tmp_path, "-m", override)
