@@ -65,6 +65,11 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 run(_guarded(job, directory / f"{config_name}.yaml", failures))()
             except KeyboardInterrupt:
                 _fail("interrupted", INTERRUPTED)
+            except (NotADirectoryError, FileExistsError) as problem:
+                _fail(
+                    f"{problem.filename}: is no folder, so no run can go there; give another as hydra.run.dir",
+                    USAGE_ERROR,
+                )
             except Exception as problem:
                 line = explain(problem, directory / f"{config_name}.yaml")
                 if line is None:
@@ -168,8 +173,6 @@ def explain(problem: BaseException, primary: Path) -> str | None:
     for cause in causes:
         if isinstance(cause, GnncomposeError):
             return str(cause)
-    if isinstance(problem, NotADirectoryError | FileExistsError):
-        return f"{problem.filename}: is no folder, so no run can go there; give another as hydra.run.dir"
     text = str(problem)
     if isinstance(problem, MissingConfigException) and (match := re.search(r"Could not find '(.+?)/([^/']*)'", text)):
         group, name = match.groups()

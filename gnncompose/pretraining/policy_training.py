@@ -126,7 +126,8 @@ class PolicyLearner:
         """Make one edit in each episode."""
         table, rows = rehearsal.table, rehearsal.env.rows.astype(np.int64)
         graphs, context = table.encode(rows), rehearsal.context(rows, left)
-        numbers, places = table.places(rows, graphs)
+        # As in a search, no episode stops at once: else to do nothing is soon learned, and never unlearned.
+        numbers, places = table.places(rows, graphs, rehearsal.env.steps > 0)
         with torch.no_grad():
             seen = self.policy.see(graphs, context)
             hidden, chances = self.policy.places(seen, places)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnncompose.closed_edits import ClosedEdits
@@ -104,15 +104,24 @@ class RehearsedTable:
         """Rows as one graph."""
         return self._graphs(rows)
 
-    def places(self, rows: Int[np.ndarray, " row"], graphs: Graphs) -> tuple[Int[np.ndarray, " place"], Places]:
-        """Places of rows, each row's `Stop` last: their numbers, −1 for `Stop`, and what a policy sees of them."""
+    def places(
+        self, rows: Int[np.ndarray, " row"], graphs: Graphs, may_stop: Bool[np.ndarray, " row"]
+    ) -> tuple[Int[np.ndarray, " place"], Places]:
+        """Places of rows, `Stop` last: their numbers, −1 for `Stop`, and what a policy sees of them.
+
+        Args:
+            rows: Of the space.
+            graphs: The rows, encoded.
+            may_stop: Which of them have `Stop`; those without legal edits have it, too.
+        """
         own = self._edits
-        counts = own.place_begin[rows + 1] - own.place_begin[rows] + 1
+        edited = own.place_begin[rows + 1] - own.place_begin[rows]
+        counts = edited + (may_stop | (edited == 0))
         ends = np.cumsum(counts)
         first = ends - counts
         graph = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(int(ends[-1])) - first[graph]
-        stops = within == counts[graph] - 1
+        stops = within == edited[graph]
         number = np.where(stops, 0, own.place_begin[rows][graph] + within)
         output = graphs.output.numpy()
         begin = output - np.bincount(graphs.graph.numpy()) + 1

@@ -76,7 +76,7 @@ def test_two_stage__both_stages_give_the_probability_of_each_edit():
     rows = rehearsal.env.rows.astype(np.int64)
     graphs, left = table.encode(rows), np.linspace(0, 1, len(rows))
     context = rehearsal.context(rows, left)
-    numbers, places = table.places(rows, graphs)
+    numbers, places = table.places(rows, graphs, np.ones(len(rows), dtype=bool))
     transitions = rehearsal.env.transitions
     packer = Packer()
     for row in rows.tolist():
