@@ -60,11 +60,8 @@ class ClosedGraphs:
         self.depth = np.array([0 if node is None else node.depth for node in nodes])
         self._operator = np.array([none if node is None else catalog.rows[node.operator.name] for node in nodes])
         self._setting = np.array([0.0 if node is None else setting_of(node) for node in nodes])
-        paths = [np.arange(len(nodes))]
-        while below.parents[paths[-1]].any():
-            paths.append(below.parents[paths[-1]])
-        self._paths = np.stack(paths[::-1], axis=1)
-        self.levels = len(paths)
+        self._paths = below.paths[:, ::-1]
+        self.levels = self._paths.shape[1]
         self.joins = np.array([way is not None for way in space.ways])
         ways, ports = len(space.ways), space.branches.shape[1]
         self._way_operator = np.full(ways, none)

@@ -2,10 +2,10 @@
 
 Mnih et al., Human-level control through deep reinforcement learning (Nature 2015), with double Q-learning (van
 Hasselt et al., AAAI 2016) and n-step targets (Sutton 1988); dueling heads and prioritised replay where asked for. The
-reward of an edit is the improvement r(c′) − r(c),
-so a return is what an episode gains, and `Stop` is worth exactly 0. Four things make it frugal: episodes are short
-and mostly begin at the best composition so far, evaluations go to compositions not evaluated yet, exploring means
-what was seldom tried, and every edit between two evaluated compositions is replayed, walked or not.
+reward of an edit is the improvement r(c′) − r(c), so a return is what an episode gains, and `Stop` is worth exactly 0.
+Four things make it frugal: episodes are short and mostly begin at the best composition so far, evaluations go to
+compositions not evaluated yet, exploring means what was seldom tried, and every edit between two evaluated
+compositions is replayed, walked or not.
 """
 
 from __future__ import annotations

@@ -53,6 +53,14 @@ class Expressions:
     routes: dict[str, tuple[int, ...]]
 
     @cached_property
+    def paths(self) -> np.ndarray:
+        """int64[expressions, levels]: each expression and what it reads, down to the task's input, which is 0."""
+        found = [np.arange(len(self.parents))]
+        while found[-1].any():
+            found.append(self.parents[found[-1]])
+        return np.stack(found[:-1], axis=1)
+
+    @cached_property
     def nodes(self) -> tuple[int, ...]:
         """Of each expression the set of its operator nodes, a bit for each expression that ends in one."""
         found = [0]

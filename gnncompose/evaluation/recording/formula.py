@@ -60,7 +60,7 @@ class Structure:
         picked = np.arange(len(space)) if rows is None else rows
         self.branches, self.way = space.branches[picked], space.way[picked]
         columns = np.column_stack([space.route[picked], self.branches])
-        paths = _paths(space.expressions.parents)
+        paths = space.expressions.paths.astype(np.uint16)
         self.entries = paths[columns].reshape(len(picked), -1)
         self._owner = np.repeat(np.arange(columns.shape[1]), paths.shape[1])
         self._kinds = np.array(["" if way is None else way.operator.kind for way in space.ways])[self.way]
@@ -146,14 +146,6 @@ class Structure:
         cascade = self._kinds == "cascade"
         checks = (shares[:, 1:-1] * used[:, 2:]).sum(axis=1)
         return np.where(cascade, checks, np.where(self._kinds == "ensemble", used[:, 2:].sum(axis=1), 0.0))
-
-
-def _paths(parents: np.ndarray) -> np.ndarray:
-    """uint16[expressions, longest]: each expression and what it reads, down to the task's input, which is 0."""
-    found = [np.arange(len(parents))]
-    while found[-1].any():
-        found.append(parents[found[-1]])
-    return np.stack(found[:-1], axis=1).astype(np.uint16)
 
 
 def fit(structure: Structure, times_ms: np.ndarray, shares: np.ndarray, measured_ms: np.ndarray) -> Weights:
