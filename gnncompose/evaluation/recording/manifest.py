@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from gnncompose.composition.enumeration import ClosedSpace
 from gnncompose.errors import TableError
 from gnncompose.evaluation.cost import Prices
+from gnncompose.evaluation.cost_model.figures import closeness
 from gnncompose.evaluation.cost_model.memory import fit_memory
 from gnncompose.evaluation.recording.answers import timed_rows
 from gnncompose.evaluation.recording.files import (
@@ -155,7 +155,7 @@ def _fitted(
         weights = fit(Structure(space, picked[fitting]), times_ms[fitting], shares[fitting], values[fitting])
         formula[name] = weights.to_json()
         told_ms = _told(space, picked[held], times_ms[held], shares[held], weights)
-        check[name] = closeness(told_ms, values[held])
+        check[name] = check_of(told_ms, values[held])
     formula["memory"], check["memory"] = _fitted_memory(space, task, measured, parts)
     return formula, check
 
@@ -181,19 +181,12 @@ def _fitted_memory(
         raise TableError(f"table of {task.name}: too little memory was measured; run stage=memory first")
     model = fit_memory([(space.composition(int(picked[n])), task.catalog, int(peaks[n])) for n in fitting])
     told, _ = memory_bytes(Structure(space, picked[held]), task.catalog, asdict(model))
-    return asdict(model), {"compositions": len(held), **closeness(told.astype(np.float64), peaks[held])}
+    return asdict(model), {"compositions": len(held), **check_of(told.astype(np.float64), peaks[held])}
 
 
-def closeness(told: np.ndarray, measured: np.ndarray) -> dict[str, float]:
-    """Mean absolute relative error, shares within 5 and 10 %, and rank correlation."""
-    error = np.abs(told / measured - 1.0)
-    rank: Any = kendalltau(told, measured)
-    return {
-        "mape": round(float(error.mean()), 4),
-        "within_5": round(float((error <= 0.05).mean()), 4),
-        "within_10": round(float((error <= 0.10).mean()), 4),
-        "kendall": round(float(rank.statistic), 4),
-    }
+def check_of(told: np.ndarray, measured: np.ndarray) -> dict[str, float]:
+    """How close the figures of a table are to what was measured, rounded."""
+    return {name: round(value, 4) for name, value in closeness(told, measured).items() if name != "count"}
 
 
 def _landscape(task: Task, world: World, prices: Prices, folder: Path) -> dict[str, Any]:

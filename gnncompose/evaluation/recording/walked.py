@@ -42,7 +42,7 @@ from gnncompose.evaluation.recording.files import (
     write_columns,
     write_json,
 )
-from gnncompose.evaluation.recording.manifest import closeness, data_of, described, landscape
+from gnncompose.evaluation.recording.manifest import check_of, data_of, described, landscape
 from gnncompose.evaluation.recording.stages import SPLITS, Recording, Tell, progress_bar
 from gnncompose.evaluation.recording.walked_answers import Replies, by_operator, uses
 from gnncompose.evaluation.rows import FILE, RowsEvaluator
@@ -206,7 +206,7 @@ class WalkedRecording(Recording):
                 "call": dict(zip(self._names, calls, strict=True)),
                 "row": dict(zip(self._names, further, strict=True)),
             }
-            check[name] = closeness(terms[held] @ weights, milliseconds[held])
+            check[name] = check_of(terms[held] @ weights, milliseconds[held])
         peaks = measured["peak_memory_bytes"]
         fitting, held = fitting[peaks[fitting] > 0], held[peaks[held] > 0]
         if not len(fitting) or not len(held):
@@ -215,7 +215,7 @@ class WalkedRecording(Recording):
         model = fit_memory([(at(int(picked[n])), catalog, int(peaks[n])) for n in fitting])
         predicted = np.array([model.predict(at(int(picked[n])), catalog) for n in held])
         formula["memory"] = asdict(model)
-        check["memory"] = {"compositions": len(held), **closeness(predicted, peaks[held])}
+        check["memory"] = {"compositions": len(held), **check_of(predicted, peaks[held])}
         return formula, check
 
     def _used(self, columns: Columns, split: str) -> Float[np.ndarray, "composition term"]:
