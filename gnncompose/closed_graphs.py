@@ -6,52 +6,28 @@ The tensors are those of `encoding.encode_all`, bit for bit, at a tenth of the t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from gnncompose.composition.enumeration import ClosedSpace
+from gnncompose.composition.layout import Layout
 from gnncompose.composition.space import Space
 from gnncompose.composition.transitions import ClosedSearchSpace
 from gnncompose.composition.tree import Composition, Node
 from gnncompose.encoding import WIDE, CatalogFeatures, Graphs, encode_all, setting_of, shares_of
 
 
-class Layout(NamedTuple):
-    """Where the nodes of some rows stand in their graphs: 0 is the input's, then come the others, the output's last.
-
-    The chains of a row are laid side by side, each from its bottom up to its top; what a router decides by comes first,
-    as the chain that it reads.
-
-    Attributes:
-        chains: int64[row, chain]: the expression that each ends in, 0 where there is none.
-        entries: int64[row, chain · level]: expressions, 0 where a chain is shorter.
-        first: Whether an entry stands for the first time in its row.
-        node: int64[row, chain · level]: the node of each entry.
-        combiner: int64[row]: node of the combiner, or of the top of a chain alone.
-        output: int64[row]: node of the output.
-    """
-
-    chains: Int[np.ndarray, "row chain"]
-    entries: Int[np.ndarray, "row entry"]
-    first: Bool[np.ndarray, "row entry"]
-    node: Int[np.ndarray, "row entry"]
-    combiner: Int[np.ndarray, " row"]
-    output: Int[np.ndarray, " row"]
-
-
 class ClosedGraphs:
     """Encodes rows of a closed space."""
 
-    def __init__(self, space: ClosedSpace, catalog: CatalogFeatures, ahead: bool = False) -> None:
+    def __init__(self, space: ClosedSpace, catalog: CatalogFeatures) -> None:
         """Note what expressions and combiners look like.
 
         Args:
             space: Whose rows.
             catalog: Features, or traits, of the catalog that it was enumerated from.
-            ahead: Whether to lay out all rows now, for who will encode many times as many.
         """
         self.space = space
         self.catalog = catalog
@@ -60,9 +36,8 @@ class ClosedGraphs:
         self.depth = np.array([0 if node is None else node.depth for node in nodes])
         self._operator = np.array([none if node is None else catalog.rows[node.operator.name] for node in nodes])
         self._setting = np.array([0.0 if node is None else setting_of(node) for node in nodes])
-        self._paths = below.paths[:, ::-1]
-        self.levels = self._paths.shape[1]
-        self.joins = np.array([way is not None for way in space.ways])
+        self.levels = below.paths.shape[1]
+        self.joins = space.joins
         ways, ports = len(space.ways), space.branches.shape[1]
         self._way_operator = np.full(ways, none)
         self._way_setting = np.zeros(ways)
@@ -74,30 +49,10 @@ class ClosedGraphs:
                 self._way_setting[number] = setting_of(root)
                 shares = shares_of(root)[int(space.route[row] > 0) :]
                 self._way_shares[number, : len(shares)] = shares
-        self._ahead = self._laid_out(np.arange(len(space))) if ahead else None
 
     def layout(self, rows: Int[np.ndarray, " row"]) -> Layout:
         """Where the nodes of rows stand."""
-        if self._ahead is None:
-            return self._laid_out(rows)
-        return Layout(*(part[rows] for part in self._ahead))
-
-    def _laid_out(self, rows: Int[np.ndarray, " row"]) -> Layout:
-        space = self.space
-        route = space.route[rows]
-        chains = np.column_stack([np.where(route > 0, space.expressions.parents[route], 0), space.branches[rows]])
-        entries = self._paths[chains].reshape(len(rows), -1)
-        first = entries > 0
-        count = entries.shape[1]
-        same = {(a, b): (entries[:, a] == entries[:, b]) & first[:, a] for b in range(count) for a in range(b)}
-        for (_, later), found in same.items():
-            first[:, later] &= ~found
-        node = np.where(first, first.cumsum(axis=1), 0)
-        for (earlier, later), found in same.items():
-            node[:, later] = np.where(found & (node[:, later] == 0), node[:, earlier], node[:, later])
-        total, joins = first.sum(axis=1), self.joins[space.way[rows]]
-        top = node.reshape(len(rows), -1, self.levels)[:, 1, -1]
-        return Layout(chains, entries, first, node, np.where(joins, total + 1, top), total + joins + 1)
+        return self.space.layout.at(rows)
 
     def __call__(self, rows: Int[np.ndarray, " row"]) -> Graphs:
         """Encode rows as one graph."""
@@ -151,4 +106,4 @@ def graphs_of(space: Space, catalog: CatalogFeatures) -> Callable[[Sequence[Comp
     if not isinstance(space, ClosedSearchSpace):
         return lambda compositions: encode_all(compositions, catalog)
     closed = ClosedGraphs(space.closed, catalog)
-    return lambda compositions: closed(np.array([space.row_of(composition) for composition in compositions]))
+    return lambda compositions: closed(space.rows_of(compositions))

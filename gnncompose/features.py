@@ -45,20 +45,20 @@ def ways(composition: Composition) -> list[Way]:
         found: list[Way] = []
         ordered = expression.operator.is_combiner and not expression.operator.is_sorted
         own = () if expression.operator.is_combiner else (expression.operator.name,)
-        for port, (child, share) in enumerate(zip(expression.inputs, _shares(expression), strict=True)):
+        weights = weights_of(expression)
+        for port, (child, weight) in enumerate(zip(expression.inputs, weights, strict=True)):
             for way in below(child):
                 leads = way.leads and (port == 0 or not ordered)
-                found.append(Way((*way.operators, *own), way.share * share, leads))
+                found.append(Way((*way.operators, *own), way.share * (weight / sum(weights)), leads))
         return found
 
     return below(composition.root)
 
 
-def _shares(node: Node) -> list[float]:
-    """How much each input of a node counts."""
+def weights_of(node: Node) -> tuple[float, ...]:
+    """How much each input of a node counts, beside the others."""
     weights = dict(node.parameters).get("weights")
-    numbers = weights if isinstance(weights, tuple) else (1.0,) * len(node.inputs)
-    return [number / sum(numbers) for number in numbers]
+    return weights if isinstance(weights, tuple) else (1.0,) * len(node.inputs)
 
 
 class CompositionFeatures:
@@ -68,6 +68,7 @@ class CompositionFeatures:
         groups: Of each column, what it tells, one of `GROUPS`: `operator` (share of ways through it), `order` (share
             of ways on which one transform comes before another), `lead` (whether it is on the leading way) or
             `setting`.
+        column: The number of each column, by what it tells.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -84,7 +85,7 @@ class CompositionFeatures:
         columns += [("lead", operator.name) for operator in catalog.of_kind("transform", "model")]
         columns += [("setting", *setting) for setting in settings if setting[1] != "weights"]
         columns += [("setting", "branches"), ("setting", "length")]
-        self._column = {column: number for number, column in enumerate(columns)}
+        self.column = {column: number for number, column in enumerate(columns)}
         self.groups = tuple(column[0] for column in columns)
         # Candidates of one decision are candidates of the next.
         self._remembered = lru_cache(REMEMBERED)(self._row)
@@ -92,31 +93,35 @@ class CompositionFeatures:
     def __call__(self, compositions: Iterable[Composition]) -> Float[np.ndarray, "composition column"]:
         """The vectors of compositions."""
         rows = [self._remembered(composition) for composition in compositions]
-        return np.array(rows).reshape(-1, len(self._column))
+        return np.array(rows).reshape(-1, len(self.column))
 
     def _row(self, composition: Composition) -> Float[np.ndarray, " column"]:
-        row = np.zeros(len(self._column))
+        row = np.zeros(len(self.column))
         found = ways(composition)
         for way in found:
             for name in set(way.operators):
-                row[self._column["operator", name]] += way.share
+                row[self.column["operator", name]] += way.share
                 if way.leads:
-                    row[self._column["lead", name]] = 1.0
+                    row[self.column["lead", name]] = 1.0
             for first, second in set(combinations(way.operators, 2)):
-                column = self._column.get(("order", first, second))
+                column = self.column.get(("order", first, second))
                 if column is not None:
                     row[column] += way.share
         for node in composition.nodes:
-            if node.operator.is_combiner:
-                row[self._column["operator", node.operator.name]] = 1.0
-            self._set(row, node)
-        row[self._column["setting", "branches"]] = min((len(found) - 1) / LONG, 1.0)
-        row[self._column["setting", "length"]] = min(sum(w.share * len(w.operators) for w in found) / LONG, 1.0)
+            for column, value in self.told_by(node):
+                row[column] = value
+        row[self.column["setting", "branches"]] = min((len(found) - 1) / LONG, 1.0)
+        row[self.column["setting", "length"]] = min(sum(w.share * len(w.operators) for w in found) / LONG, 1.0)
         return row
 
-    def _set(self, row: Float[np.ndarray, " column"], node: Node) -> None:
-        """Note a node's parameters by their rank in the grid, since grids are rarely even."""
+    def told_by(self, node: Node) -> list[tuple[int, float]]:
+        """Columns that a node sets, whatever stands around it: that a combiner is there, and parameters.
+
+        Of a parameter its rank in the grid counts, since grids are rarely even.
+        """
+        found = [(self.column["operator", node.operator.name], 1.0)] if node.operator.is_combiner else []
         for name, value in node.parameters:
             if not isinstance(value, tuple):
                 grid = sorted({*node.operator.parameters[name].values, value})
-                row[self._column["setting", node.operator.name, name]] = (1 + grid.index(value)) / len(grid)
+                found.append((self.column["setting", node.operator.name, name], (1 + grid.index(value)) / len(grid)))
+        return found

@@ -17,6 +17,7 @@ from sklearn.neural_network import MLPRegressor
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
+from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node
 from gnncompose.evaluation.evaluation import Trial
@@ -65,7 +66,7 @@ class Bananas:
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield random compositions, then rounds of what the ensemble favours; see `Agent.propose`."""
-        features = CompositionFeatures(space.catalog)
+        features = features_of(space)
         candidates = Candidates(space, self.incumbents, self.pool, generator)
         trials: dict[str, Trial] = {space.start.id: (yield space.start)}
         for _ in range(self.initial - 1):

@@ -17,9 +17,10 @@ from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
+from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.features import GROUPS, CompositionFeatures
+from gnncompose.features import GROUPS
 
 # Log variances: of each group's features, of main effects, of pairs, of noise.
 PRIOR_MEAN = np.log([1.0, 1.0, 0.3, 0.3, 0.2, 0.1, 0.01])
@@ -57,7 +58,7 @@ class GPThompson:
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield random compositions, then what drawn functions favour; see `Agent.propose`."""
-        describe = CompositionFeatures(space.catalog)
+        describe = features_of(space)
         process = AnovaProcess(describe.groups)
         candidates = Candidates(space, self.incumbents, self.pool, generator)
         trials = {space.start.id: (yield space.start)}

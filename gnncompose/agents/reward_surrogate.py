@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Float
 
 from gnncompose.agents.gp_ts import AnovaProcess
+from gnncompose.agents.loads import loads_of
+from gnncompose.closed_features import features_of
 from gnncompose.closed_graphs import graphs_of
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.encoding import CatalogFeatures
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.features import CompositionFeatures
 from gnncompose.policies.conditioned import Conditioned, Numbers
 from gnncompose.policies.surrogate import (
     EMBEDDING_DIM,
@@ -67,12 +68,11 @@ class View:
             kernels: Each embeds them in its way.
         """
         catalog = space.catalog
-        latencies_ms = [model.profile.latency_ms for model in catalog.models if model.profile.latency_ms is not None]
         self.scale = score_scale(catalog)
-        self._slowest_ms = max(latencies_ms, default=1.0) or 1.0
         self._kernels = kernels
         self._graphs_of = graphs_of(space, CatalogFeatures.traits_of(catalog))
-        self._describe = CompositionFeatures(catalog)
+        self._describe = features_of(space)
+        self._loads_of = loads_of(space)
         self.groups = self._describe.groups
         self.forget()
 
@@ -102,14 +102,8 @@ class View:
         self.embedding = np.concatenate([self.embedding, torch.stack(embeddings).double().numpy()], axis=1)
         self.mean = np.concatenate([self.mean, torch.stack(means).double().numpy()], axis=1)
         self.features = np.concatenate([self.features, self._describe(new)])
-        self.load = np.concatenate([self.load, [self._load(composition) for composition in new]])
+        self.load = np.concatenate([self.load, self._loads_of(new)])
         self._points |= {c.id: point for point, c in enumerate(new, start=len(self._points))}
-
-    def _load(self, composition: Composition) -> list[float]:
-        """The profiled latency, the number of nodes, and whether rows may skip some."""
-        latencies_ms = [node.operator.profile.latency_ms or 0.0 for node in composition.nodes]
-        skips = any(node.operator.kind in ("cascade", "router") for node in composition.nodes)
-        return [1.0, sum(latencies_ms) / self._slowest_ms, len(latencies_ms) / 4.0, float(skips)]
 
     def points(self, kernel: int) -> Points:
         """All points as the process of a kernel sees them."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from gnncompose.catalog.operator import Operator, PortType
 from gnncompose.composition.edits import Limits
+from gnncompose.composition.layout import Layout, lay_out
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Expression, Input, Node, Value, make_node
 from gnncompose.errors import CompositionError
@@ -91,6 +92,18 @@ class ClosedSpace:
 
     def __len__(self) -> int:
         return len(self.way)
+
+    @cached_property
+    def joins(self) -> np.ndarray:
+        """bool[ways]: whether each is a combiner."""
+        return np.array([way is not None for way in self.ways])
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the nodes of every row stand."""
+        below = self.expressions
+        decides = np.where(self.route > 0, below.parents[self.route], 0)
+        return lay_out(np.column_stack([decides, self.branches]), below.paths[:, ::-1], self.joins[self.way])
 
     def composition(self, row: int) -> Composition:
         """The composition of a row."""

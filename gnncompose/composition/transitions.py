@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -95,6 +95,7 @@ class ClosedSearchSpace(Space):
     closed: ClosedSpace = field(kw_only=True)
     row_of: Callable[[Composition], int] = field(kw_only=True)
     _made: dict[int, Composition] = field(default_factory=dict[int, Composition], repr=False)
+    _rows: dict[str, int] = field(default_factory=dict[str, int], repr=False)
     _edits: dict[int, np.ndarray] = field(default_factory=dict[int, np.ndarray], repr=False)
 
     @cached_property
@@ -107,6 +108,16 @@ class ClosedSearchSpace(Space):
         if found is None:
             found = self._made[row] = self.closed.composition(row)
         return found
+
+    def rows_of(self, compositions: Iterable[Composition]) -> np.ndarray:
+        """int64[compositions]: the row of each; those that were asked for before are looked up by their id."""
+        found: list[int] = []
+        for composition in compositions:
+            row = self._rows.get(composition.id)
+            if row is None:
+                row = self._rows[composition.id] = self.row_of(composition)
+            found.append(row)
+        return np.array(found, dtype=np.int64)
 
     def walk(self, composition: Composition, edits: int, generator: np.random.Generator) -> Composition:
         """Where so many legal edits lead from a composition, each drawn uniformly."""

@@ -75,7 +75,7 @@ class RehearsedTable:
         self._start = table.row(task.space.start)
         self._transitions = Transitions.of(table.space, task.catalog)
         self.traits = CatalogFeatures.traits_of(task.catalog)
-        self._graphs = ClosedGraphs(table.space, self.traits, ahead=True)
+        self._graphs = ClosedGraphs(table.space, self.traits)
         self._edits = ClosedEdits.of(self._transitions, self._graphs)
         self._stop = KINDS.index(Stop), len(self.traits.operators) - 1
 
