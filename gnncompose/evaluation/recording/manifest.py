@@ -101,7 +101,7 @@ def described(name: str, recipe: Recipe, task: Task, folder: Path, world: World)
         "resource": world.resource,
         "load": world.load,
         "protocol": PROTOCOL,
-        "effort": asdict(Effort(repeats=recipe.repeats, seconds=recipe.seconds)),
+        "effort": asdict(recipe.effort),
         "hardware": hardware(),
         "versions": versions(),
         "git_sha": git_sha(),

@@ -12,6 +12,7 @@ from gnncompose.catalog.catalog import Catalog, explain, read_document
 from gnncompose.catalog.operator import Operator, Parameter
 from gnncompose.composition.edits import Limits
 from gnncompose.errors import TableError
+from gnncompose.execution.latency import Effort
 from gnncompose.tasks.task import Task
 
 
@@ -49,7 +50,8 @@ class Recipe(_Entry):
         fit: Compositions that are really measured to fit the formula of latency and CPU time.
         check: Further ones that tell how close the formula is.
         memory: How many of all these have their peak memory measured.
-        repeats: How often each row is timed, as `execution.latency.Effort` says.
+        rows: Rows of each that are timed, as `execution.latency.Effort` says.
+        repeats: How often each row is timed, likewise.
         seconds: How long the timing of one of them adds rounds, likewise.
         seed: Decides which compositions these are.
     """
@@ -62,9 +64,15 @@ class Recipe(_Entry):
     fit: int = Field(ge=1)
     check: int = Field(ge=1)
     memory: int = Field(ge=1)
+    rows: int = Field(default=Effort.rows, ge=1)
     repeats: int = Field(default=5, ge=1)
     seconds: float = Field(default=0.0, ge=0)
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def effort(self) -> Effort:
+        """How much of a composition that is really measured is timed."""
+        return Effort(self.rows, self.repeats, self.seconds)
 
 
 def load_recipe(path: Path) -> Recipe:

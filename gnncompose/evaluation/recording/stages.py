@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from tqdm import tqdm
 
 from gnncompose.catalog.catalog import load_catalog
+from gnncompose.composition.tree import Composition
 from gnncompose.errors import TableError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.onnx import OnnxEvaluator
@@ -33,7 +34,6 @@ from gnncompose.tasks.task import Task, World
 
 STAGES = ("space", "rows", "times", "memory", "manifest")
 SPLITS = ("validation", "test")
-CACHE_BYTES = 1 << 30
 Tell = Callable[[int], None]
 
 
@@ -49,8 +49,10 @@ class Recording(ABC):
         prices: Know the resource.
         resource: Where it is timed.
         load: Under which load: one row in a request.
+        cache_bytes: Outputs that are kept for compositions which share nodes.
     """
 
+    cache_bytes: ClassVar[int] = 1 << 30
     name: str
     recipe: Recipe
     task: Task
@@ -125,6 +127,10 @@ class Recording(ABC):
     def time_parts(self, condition: str, evaluator: OnnxEvaluator, tell: Tell) -> None:
         """Time the parts of compositions in a condition, where that was not done."""
 
+    def used(self, composition: Composition, evaluator: OnnxEvaluator) -> dict[str, float]:
+        """What the formula needs to know of the very requests that a composition is timed on; mostly nothing."""
+        return {}
+
     @abstractmethod
     def write_manifest(self) -> None:
         """Fit the formula, check it, and write what the table says of itself."""
@@ -141,7 +147,7 @@ class Recording(ABC):
     def _write_rows(self) -> None:
         count = len(self.compositions())
         left = [c for c in self.task.conditions if not (self.folder / rows_file(c)).exists()]
-        isolation = Isolation(self.task.catalog, SandboxLimits(cache_bytes=CACHE_BYTES))
+        isolation = Isolation(self.task.catalog, SandboxLimits(cache_bytes=self.cache_bytes))
         with progress_bar(f"{self.name}: rows", len(left) * len(SPLITS) * count, "row") as tell:
             for condition in left:
                 columns: Columns = {}
@@ -163,7 +169,7 @@ class Recording(ABC):
             for condition in conditions:
                 evaluator = self._evaluator(condition)
                 self.time_parts(condition, evaluator, tell)
-                measure_compositions(self.folder, wanted, condition, compositions, evaluator, tell)
+                measure_compositions(self.folder, wanted, condition, compositions, evaluator, self.used, tell)
                 evaluator.isolation.close()
 
     def _measure_memory(self) -> None:
@@ -178,10 +184,11 @@ class Recording(ABC):
             self.task,
             world,
             self.prices,
+            rows=self.recipe.rows,
             repeats=self.recipe.repeats,
             seconds=self.recipe.seconds,
             measure_memory=False,
-            cache_bytes=CACHE_BYTES,
+            cache_bytes=self.cache_bytes,
         )
 
 

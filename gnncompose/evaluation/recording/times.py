@@ -104,9 +104,19 @@ def measure_compositions(
     condition: str,
     space: Compositions,
     evaluator: OnnxEvaluator,
+    used: Callable[[Composition, OnnxEvaluator], dict[str, float]],
     tell: Callable[[int], None],
 ) -> None:
     """Really evaluate what was drawn for a condition; what was evaluated already is not evaluated again.
+
+    Args:
+        folder: Of the table.
+        wanted: What was drawn.
+        condition: Of which this is measured now.
+        space: The compositions.
+        evaluator: In this condition.
+        used: What to note beside of each composition, as columns.
+        tell: Is told of each.
 
     Raises:
         EvaluationError: A composition does not run.
@@ -119,21 +129,20 @@ def measure_compositions(
         (row, part) for row, part in zip(wanted["row"][here], wanted["part"][here], strict=True) if row not in known
     ]
     for start in range(0, len(left), SAVE_EVERY):
-        found: list[tuple[float, ...]] = []
+        found: list[dict[str, float]] = []
         some = left[start : start + SAVE_EVERY]
         for row, _ in some:
-            evaluation = evaluator.evaluate(space.composition(int(row)))
-            found.append((evaluation.latency_ms_mean, evaluation.cpu_ms, evaluation.metric, load_per_core()))
+            composition = space.composition(int(row))
+            evaluation = evaluator.evaluate(composition)
+            figures = {"latency_ms": evaluation.latency_ms_mean, "cpu_ms": evaluation.cpu_ms, "load": load_per_core()}
+            found.append(figures | used(composition, evaluator) | {"metric": evaluation.metric})
             tell(1)
-        figures = np.array(found)
         new: Columns = {
             "condition": np.full(len(some), condition),
             "row": np.array([row for row, _ in some], dtype=np.uint32),
             "part": np.array([str(part) for _, part in some]),
-            "latency_ms": figures[:, 0].astype(np.float32),
-            "cpu_ms": figures[:, 1].astype(np.float32),
-            "metric": figures[:, 2],
-            "load": figures[:, 3].astype(np.float32),
+            **{name: np.array([told[name] for told in found], dtype=np.float32) for name in found[0]},
+            "metric": np.array([told["metric"] for told in found]),
             "peak_memory_bytes": np.zeros(len(some), dtype=np.int64),
         }
         columns = _joined(columns, new)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as arrow
@@ -44,17 +44,20 @@ from gnncompose.evaluation.recording.files import (
 )
 from gnncompose.evaluation.recording.manifest import check_of, data_of, described, landscape
 from gnncompose.evaluation.recording.stages import SPLITS, Recording, Tell, progress_bar
-from gnncompose.evaluation.recording.walked_answers import Replies, by_operator, uses
+from gnncompose.evaluation.recording.walked_answers import Replies, Use, by_operator, uses
 from gnncompose.evaluation.rows import FILE, RowsEvaluator
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.latency import Effort
 from gnncompose.execution.outputs import OutputCache
+from gnncompose.execution.work import rows_reached
 from gnncompose.reward import WeightedSum
 from gnncompose.tasks.bundle import TASK_FILE, read_description
 
 KEPT_ARRAYS_BYTES = 3 << 30
 KEPT_ROWS_BYTES = 6 << 30
 TELL_EVERY = 50
+USES = ("runs", "rows")
+TIMED = "timed"  # stands for the requests that a measured composition was timed on
 FIGURES = {"latency": "latency_ms", "cpu": "cpu_ms"}
 
 
@@ -85,6 +88,8 @@ class WalkedRecording(Recording):
         source, where = self.task.input.type, str(self.folder / COMPOSITIONS)
         built = (composition_from_json(json.loads(text), self.task.catalog, source, name=where) for text in texts)
         return WalkedSpace(tuple(built))
+
+    cache_bytes: ClassVar[int] = KEPT_ARRAYS_BYTES
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -156,7 +161,7 @@ class WalkedRecording(Recording):
         tell(len(self._space) % TELL_EVERY)
         columns = {f"metric_{split}": metric}
         for number, name in enumerate(self._names):
-            for figure, values in zip(("runs", "rows"), used[:, number].T, strict=True):
+            for figure, values in zip(USES, used[:, number].T, strict=True):
                 columns[f"{figure}_{split}_{name}"] = values.astype(np.float32)
         return columns
 
@@ -166,6 +171,19 @@ class WalkedRecording(Recording):
 
     def time_parts(self, condition: str, evaluator: OnnxEvaluator, tell: Tell) -> None:
         """Nothing to do."""
+
+    def used(self, composition: Composition, evaluator: OnnxEvaluator) -> dict[str, float]:
+        """See `Recording.used`: the runs of each operator, and its rows."""
+        data = self.task.split(evaluator.world.condition, "validation")
+        requests = evaluator.load.requests(len(data.x), evaluator.effort)
+        rows = evaluator.isolation.runner(composition).call(rows_reached, composition, data, requests)
+        uses = [Use(float((of_node > 0).mean()), float(of_node.mean())) for of_node in rows.T]
+        told = by_operator(composition, uses, self._names)
+        return {
+            f"{figure}_{TIMED}_{name}": float(value)
+            for figure, values in zip(USES, told.T, strict=True)
+            for name, value in zip(self._names, values, strict=True)
+        }
 
     def write_manifest(self) -> None:
         """See `Recording.write_manifest`; and the evaluations themselves, with the task that they are of."""
@@ -186,8 +204,7 @@ class WalkedRecording(Recording):
     def _fitted(self, rows: Mapping[str, Columns], measured: Columns) -> tuple[dict[str, Any], dict[str, Any]]:
         """The formulas as fitted to one part of what was measured, and how they do on the other."""
         picked, conditions = measured["row"].astype(np.int64), measured["condition"].tolist()
-        used = {condition: self._used(rows[condition], "validation") for condition in self.task.conditions}
-        terms = np.stack([used[c][row] for c, row in zip(conditions, picked, strict=True)])
+        terms = self._used(measured, TIMED)
         told = np.array([rows[c]["metric_validation"][row] for c, row in zip(conditions, picked, strict=True)])
         fitting, held = (np.flatnonzero(measured["part"] == part) for part in ("fit", "check"))
         formula: dict[str, Any] = {}
@@ -218,11 +235,9 @@ class WalkedRecording(Recording):
         check["memory"] = {"compositions": len(held), **check_of(predicted, peaks[held])}
         return formula, check
 
-    def _used(self, columns: Columns, split: str) -> Float[np.ndarray, "composition term"]:
+    def _used(self, columns: Columns, requests: str) -> Float[np.ndarray, "composition term"]:
         """The runs of each operator, then its rows."""
-        return np.stack(
-            [columns[f"{what}_{split}_{name}"] for what in ("runs", "rows") for name in self._names], axis=1
-        )
+        return np.stack([columns[f"{what}_{requests}_{name}"] for what in USES for name in self._names], axis=1)
 
     def _write_task(self) -> None:
         task, limits = self.task, asdict(self.task.limits)
