@@ -43,5 +43,5 @@ $(VENV)/.installed-tasks: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[tasks,peers,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[tasks,peers,serve,adapt,dev]'
 	touch $@ $(VENV)/.installed-tasks

@@ -11,6 +11,8 @@ import typer
 from gnncompose.cli.arguments import SETTINGS
 from gnncompose.cli.catalog import catalogs
 from gnncompose.cli.composition import compositions
+from gnncompose.cli.export import exports
+from gnncompose.cli.serve import serves
 from gnncompose.cli.store import stores
 from gnncompose.cli.task import tasks
 from gnncompose.cli.trust import trusts
@@ -26,6 +28,8 @@ app.add_typer(tasks, name="task")
 app.add_typer(catalogs, name="catalog")
 app.add_typer(trusts, name="trust")
 app.add_typer(compositions)
+app.add_typer(serves)
+app.add_typer(exports)
 app.add_typer(stores, name="store")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from gnncompose.execution.outputs import OutputCache
+from gnncompose.execution.plan import Plan
 from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.task import Split
 
@@ -27,11 +28,13 @@ class Workspace:
         sessions: Open sessions.
         outputs: Outputs of nodes on whole splits.
         splits: Splits that were handed over, by SHA-256.
+        plans: Compositions that were made ready to serve, by id.
     """
 
     sessions: SessionPool
     outputs: OutputCache
     splits: dict[str, Split] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
 
 
 class Runner(Protocol):

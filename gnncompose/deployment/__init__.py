@@ -1,0 +1,1 @@
+"""Serving compositions, swapping them live, and handing them to other servers."""

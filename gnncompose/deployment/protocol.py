@@ -1,0 +1,342 @@
+"""The Open Inference Protocol, version 2, over REST: requests read, answers written, binary tensors included.
+
+https://github.com/kserve/open-inference-protocol (specification/protocol/inference_rest.md) and, for tensors as bytes
+behind the JSON, Triton's extension_binary_data.md. Both are followed as clients use them; what a request says is held
+to the task's ports, so nothing but well-formed rows gets to an operator.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import orjson
+
+from gnncompose.catalog.operator import Port
+from gnncompose.errors import GnncomposeError
+
+DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "str": "BYTES",
+}
+KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf", "U": "U"}
+LENGTH = struct.Struct("<I")
+BAD_REQUEST, TOO_LARGE = 400, 413
+
+
+class RequestError(GnncomposeError):
+    """A request that cannot be answered, by its sender's mistake.
+
+    Attributes:
+        status: HTTP status that says so.
+    """
+
+    def __init__(self, message: str, status: int = BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, int]]:
+        return type(self), (str(self), self.status)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a server takes and gives.
+
+    Attributes:
+        name: The model's name in addresses and answers.
+        input: The task's input.
+        output: The task's output.
+        most_rows: Rows of a request, at most.
+        most_bytes: Size of a request, at most.
+    """
+
+    name: str
+    input: Port
+    output: Port
+    most_rows: int = 1024
+    most_bytes: int = 64 << 20
+
+    def metadata(self, versions: Sequence[str]) -> dict[str, Any]:
+        """What a client is told of the model."""
+        return {
+            "name": self.name,
+            "versions": list(versions),
+            "platform": "gnncompose_onnxruntime",
+            "inputs": [_described(self.input)],
+            "outputs": [_described(self.output)],
+        }
+
+
+def _described(port: Port) -> dict[str, Any]:
+    shape = [axis if isinstance(axis, int) else -1 for axis in port.type.axes]
+    return {"name": port.name, "datatype": DATATYPES[port.type.dtype], "shape": shape}
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Rows to answer.
+
+    Attributes:
+        x: [rows, ...] of the input's type.
+        id: What the client calls the request.
+        binary: Whether the answer is to come as bytes behind the JSON.
+    """
+
+    x: np.ndarray
+    id: str | None = None
+    binary: bool = False
+
+
+def read_request(body: bytes, header_length: str | None, signature: Signature) -> Request:
+    """Read the body of a request.
+
+    Args:
+        body: JSON, with tensors as bytes behind it where `header_length` says how long the JSON is.
+        header_length: The header `Inference-Header-Content-Length`, where there is one.
+        signature: What is served.
+
+    Raises:
+        RequestError: It is malformed, or not of what is served.
+    """
+    end = len(body) if header_length is None else _header_end(header_length, len(body))
+    try:
+        document = orjson.loads(memoryview(body)[:end])
+    except ValueError as problem:
+        raise RequestError(f"the request is not JSON: {problem}") from None
+    if not isinstance(document, dict):
+        raise RequestError('the request is to be a JSON object with "inputs"')
+    tensor = _only_input(document, signature)
+    raw = memoryview(body)[end:]
+    parameters = _mapping(tensor, "parameters", f'input "{signature.input.name}"')
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if len(raw):
+            raise RequestError(f"{len(raw)} bytes follow the JSON, but no input has a binary_data_size")
+        x = _from_json(tensor.get("data"), tensor, signature)
+    else:
+        if size != len(raw):
+            raise RequestError(f"binary_data_size is {size!r}, but {len(raw)} bytes follow the JSON")
+        x = from_bytes(raw, tensor.get("shape"), signature)
+    name = document.get("id")
+    if name is not None and not isinstance(name, str):
+        raise RequestError('"id" is to be a string')
+    return Request(x, name, _wants_binary(document, signature))
+
+
+def _header_end(header_length: str, most: int) -> int:
+    if not (header_length.isascii() and header_length.isdecimal()) or int(header_length) > most:
+        raise RequestError(f"Inference-Header-Content-Length is to be a number of at most {most}, the body's size")
+    return int(header_length)
+
+
+def _only_input(document: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise RequestError(f'"inputs" is to be a list with one tensor, "{signature.input.name}"')
+    tensor = cast("dict[str, Any]", inputs[0])
+    check_input(tensor.get("name"), tensor.get("datatype"), signature)
+    return tensor
+
+
+def check_input(name: object, datatype: object, signature: Signature) -> None:
+    """Hold a tensor's name and datatype to the input's.
+
+    Raises:
+        RequestError: One is another.
+    """
+    port = signature.input
+    if name != port.name:
+        raise RequestError(f'the input is called "{port.name}", not {_shown(name)}')
+    due = DATATYPES[port.type.dtype]
+    if datatype != due:
+        raise RequestError(f'input "{port.name}" has the datatype {due}, not {_shown(datatype)}')
+
+
+def check_outputs(names: Sequence[object], signature: Signature) -> None:
+    """Hold the names of outputs that are asked for to the one there is.
+
+    Raises:
+        RequestError: There is none of that name.
+    """
+    for name in names:
+        if name != signature.output.name:
+            raise RequestError(f'the output is called "{signature.output.name}"; there is none called {_shown(name)}')
+
+
+def _wants_binary(document: Mapping[str, Any], signature: Signature) -> bool:
+    wanted = _mapping(document, "parameters", "the request").get("binary_data_output", False) is True
+    outputs = document.get("outputs")
+    if outputs is None:
+        return wanted
+    if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
+        raise RequestError('"outputs" is to be a list of objects')
+    check_outputs([output.get("name") for output in outputs], signature)
+    for output in outputs:
+        wanted = _mapping(output, "parameters", "an output").get("binary_data", wanted) is True
+    return wanted
+
+
+def _mapping(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    found = document.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise RequestError(f'"{key}" of {where} is to be an object')
+    return cast("dict[str, Any]", found or {})
+
+
+def checked_shape(shape: object, signature: Signature) -> tuple[int, ...]:
+    """The shape of a request's tensor, held to the input's.
+
+    Raises:
+        RequestError: It is none, another, or of too many rows.
+    """
+    port = signature.input
+    axes = port.type.axes
+    is_list = isinstance(shape, list | tuple) and all(type(size) is int and size >= 0 for size in shape)
+    if not is_list:
+        raise RequestError(f'"shape" of input "{port.name}" is to be a list of sizes')
+    sizes = tuple(cast("Sequence[int]", shape))
+    fits = len(sizes) == len(axes) and all(isinstance(a, str) or a == s for a, s in zip(axes, sizes, strict=True))
+    if not fits or not all(sizes):
+        shown = ",".join(str(axis) for axis in axes)
+        raise RequestError(f'input "{port.name}" has the shape [{shown}], not {_shown(list(sizes))}')
+    if sizes[0] > signature.most_rows:
+        raise RequestError(f"{sizes[0]} rows are too many; send at most {signature.most_rows} at once", TOO_LARGE)
+    if math.prod(sizes) * _item_bytes(port) > signature.most_bytes:
+        raise RequestError(f"a tensor of {list(sizes)} is too large; send fewer rows at once", TOO_LARGE)
+    return sizes
+
+
+def _item_bytes(port: Port) -> int:
+    return LENGTH.size if port.type.dtype == "str" else np.dtype(port.type.dtype).itemsize
+
+
+def _from_json(data: object, tensor: Mapping[str, Any], signature: Signature) -> np.ndarray:
+    """A tensor from numbers or strings, nested or flat; null is a missing number."""
+    shape, port = checked_shape(tensor.get("shape"), signature), signature.input
+    if not isinstance(data, list):
+        raise RequestError(f'"data" of input "{port.name}" is to be a list')
+    target = np.dtype(np.str_ if port.type.dtype == "str" else port.type.dtype)
+    try:
+        array = np.array(data, dtype=object if target.kind == "U" else None)
+    except ValueError:
+        raise RequestError(f'"data" of input "{port.name}" is nested unevenly') from None
+    if array.dtype.kind == "O":
+        array = _as_typed(array, target)
+    if array.dtype.kind not in KINDS[target.kind]:
+        raise RequestError(f'"data" of input "{port.name}" is to hold nothing but {DATATYPES[port.type.dtype]}')
+    if array.size != math.prod(shape):
+        raise RequestError(f'"data" of input "{port.name}" has {array.size} values, not those of a {list(shape)}')
+    if target.kind in "iu" and not _within(array, target):
+        raise RequestError(f'"data" of input "{port.name}" has numbers beyond {DATATYPES[port.type.dtype]}')
+    with np.errstate(over="ignore"):
+        return (array.astype(object) if target.kind == "U" else array.astype(target)).reshape(shape)
+
+
+def _as_typed(array: np.ndarray, target: np.dtype) -> np.ndarray:
+    """Texts, or numbers of which some are missing, as such; whatever else is left as it is."""
+    if target.kind == "U" and all(type(value) is str for value in array.flat):
+        return array.astype(np.str_)
+    if target.kind == "f" and all(value is None or type(value) in (int, float) for value in array.flat):
+        return array.astype(np.float64)
+    return array
+
+
+def _within(array: np.ndarray, target: np.dtype) -> bool:
+    bounds = np.iinfo(target)
+    return int(array.min()) >= bounds.min and int(array.max()) <= bounds.max
+
+
+def from_bytes(raw: bytes | memoryview, shape: object, signature: Signature) -> np.ndarray:
+    """A tensor from its bytes: little-endian and row-major, each text behind its length in four bytes.
+
+    Raises:
+        RequestError: There are more or fewer than the shape wants, or they are no text.
+    """
+    sizes, port = checked_shape(shape, signature), signature.input
+    if port.type.dtype == "str":
+        texts = np.array([*_texts(memoryview(raw), port)], dtype=object)
+        if len(texts) != math.prod(sizes):
+            raise RequestError(f'input "{port.name}" has {len(texts)} texts, not those of a {list(sizes)}')
+        return texts.reshape(sizes)
+    target = np.dtype(port.type.dtype).newbyteorder("<")
+    due = math.prod(sizes) * target.itemsize
+    if len(raw) != due:
+        raise RequestError(f'input "{port.name}" has {len(raw)} bytes; a {list(sizes)} of its datatype has {due}')
+    array = np.frombuffer(raw, dtype=target)
+    if target.kind == "b" and (array.view(np.uint8) > 1).any():
+        raise RequestError(f'input "{port.name}" is to hold nothing but the bytes 0 and 1')
+    return array.reshape(sizes)
+
+
+def _texts(raw: memoryview, port: Port) -> Iterator[str]:
+    at = 0
+    while at < len(raw):
+        if at + LENGTH.size > len(raw):
+            raise RequestError(f'input "{port.name}" ends within the length of a text')
+        (length,) = LENGTH.unpack_from(raw, at)
+        at += LENGTH.size
+        if at + length > len(raw):
+            raise RequestError(f'input "{port.name}" ends within a text of {length} bytes')
+        try:
+            yield str(raw[at : at + length], "utf-8")
+        except UnicodeDecodeError:
+            raise RequestError(f'input "{port.name}" has a text that is not UTF-8') from None
+        at += length
+
+
+def to_bytes(array: np.ndarray) -> bytes:
+    """A tensor as bytes, as `from_bytes` reads it."""
+    if array.dtype.kind in "OU":
+        encoded = [str(text).encode() for text in array.flat]
+        return b"".join(LENGTH.pack(len(text)) + text for text in encoded)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+
+
+def write_answer(answers: np.ndarray, version: str, request: Request, signature: Signature) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON where bytes follow that.
+
+    Args:
+        answers: [rows, ...] of the output's type.
+        version: Of the deployment that gave them.
+        request: What is answered.
+        signature: What is served.
+    """
+    port = signature.output
+    tensor: dict[str, Any] = {
+        "name": port.name,
+        "datatype": DATATYPES[port.type.dtype],
+        "shape": list(answers.shape),
+    }
+    document: dict[str, Any] = {"model_name": signature.name, "model_version": version, "outputs": [tensor]}
+    if request.id is not None:
+        document["id"] = request.id
+    if not request.binary:
+        flat = np.ascontiguousarray(answers).reshape(-1)
+        tensor["data"] = flat.tolist() if flat.dtype.kind in "OU" or flat.dtype == np.float16 else flat
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), None
+    content = to_bytes(answers)
+    tensor["parameters"] = {"binary_data_size": len(content)}
+    header = orjson.dumps(document)
+    return header + content, len(header)
+
+
+def _shown(value: object) -> str:
+    """A value of the request in an error, not longer than a person reads."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

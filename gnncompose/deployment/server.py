@@ -1,0 +1,245 @@
+"""The inference server: the Open Inference Protocol, version 2, over REST.
+
+Nothing but inference and health is reachable here; what changes a deployment lies at the admin address (`admin.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gnncompose import __version__
+from gnncompose.deployment.batching import Batcher, OverloadError
+from gnncompose.deployment.engine import Engine
+from gnncompose.deployment.history import DeploymentError
+from gnncompose.deployment.metrics import Metrics
+from gnncompose.deployment.protocol import TOO_LARGE, RequestError, Signature, read_request, write_answer
+from gnncompose.errors import EvaluationError
+
+HEADER_LENGTH = "inference-header-content-length"
+EXTENSIONS = ["binary_tensor_data"]
+UNAUTHORIZED, NOT_FOUND, TIMEOUT, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 401, 404, 408, 422, 429, 500, 503
+log = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(eq=False)
+class Service:
+    """What answers requests, whatever they come by.
+
+    Attributes:
+        engine: Has the deployments.
+        batcher: Answers in batches.
+        signature: What is served.
+        metrics: Counts.
+        token: What clients must show; None to serve everyone.
+        body_timeout_s: How long a request's body may take to come.
+    """
+
+    engine: Engine
+    batcher: Batcher
+    signature: Signature
+    metrics: Metrics
+    token: str | None = None
+    body_timeout_s: float = 10.0
+
+    def versions(self) -> list[str]:
+        """The versions that answer now: the live one, and a canary."""
+        status = self.engine.status()
+        tried = status["tried"]
+        found = [status["live"]] if status["live"] else []
+        found += [tried] if tried and tried["how"] == "canary" else []
+        return [str(told["version"]) for told in found]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are answered."""
+        return bool(self.versions()) and not self.batcher.is_closing
+
+    def metadata(self) -> dict[str, Any]:
+        """What a client is told of the server."""
+        return {"name": "gnncompose", "version": __version__, "extensions": EXTENSIONS}
+
+
+def status_of(problem: Exception) -> int:
+    """The HTTP status that a problem is told by."""
+    if isinstance(problem, RequestError):
+        return problem.status
+    if isinstance(problem, OverloadError):
+        return UNAVAILABLE if problem.closing else TOO_MANY
+    if isinstance(problem, DeploymentError):
+        return UNAVAILABLE
+    return UNPROCESSABLE if isinstance(problem, EvaluationError) else INTERNAL
+
+
+def inference_app(service: Service) -> Starlette:
+    """The application that clients talk to."""
+    model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+    routes = [
+        Route("/v2", _guarded(service, _server_metadata), methods=["GET"]),
+        Route("/v2/health/live", _open(service, _live), methods=["GET"]),
+        Route("/v2/health/ready", _open(service, _ready), methods=["GET"]),
+    ]
+    for path in (model, version):
+        routes += [
+            Route(path, _guarded(service, _model_metadata), methods=["GET"]),
+            Route(f"{path}/ready", _open(service, _model_ready), methods=["GET"]),
+            Route(f"{path}/infer", _guarded(service, _infer), methods=["POST"]),
+        ]
+    return Starlette(routes=routes, exception_handlers={404: _nothing_there, 405: _other_method})
+
+
+ServiceHandler = Callable[[Service, Request], Awaitable[Response]]
+
+
+def _open(service: Service, handler: ServiceHandler) -> Handler:
+    async def handle(request: Request) -> Response:
+        return await handler(service, request)
+
+    return handle
+
+
+def _guarded(service: Service, handler: ServiceHandler) -> Handler:
+    """A handler behind the token, where there is one."""
+
+    async def handle(request: Request) -> Response:
+        if service.token is not None and not shows(request.headers.get("authorization"), service.token):
+            return answer({"error": "show the token: Authorization: Bearer TOKEN"}, UNAUTHORIZED, BEARER)
+        return await handler(service, request)
+
+    return handle
+
+
+BEARER = {"WWW-Authenticate": "Bearer"}
+
+
+def shows(authorization: str | None, token: str) -> bool:
+    """Whether a header `Authorization` shows a token."""
+    scheme, _, shown = (authorization or "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), token.encode())
+
+
+def answer(document: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A document as a response."""
+    return Response(orjson.dumps(document), status, headers, media_type="application/json")
+
+
+async def _nothing_there(request: Request, problem: Exception) -> Response:
+    return answer({"error": f"there is nothing at {request.url.path}"}, NOT_FOUND)
+
+
+async def _other_method(request: Request, problem: Exception) -> Response:
+    allowed = dict(getattr(problem, "headers", None) or {})
+    return answer({"error": f"{request.url.path} takes no {request.method}"}, 405, allowed)
+
+
+async def _server_metadata(service: Service, request: Request) -> Response:
+    return answer(service.metadata())
+
+
+async def _live(service: Service, request: Request) -> Response:
+    return answer({"live": True})
+
+
+async def _ready(service: Service, request: Request) -> Response:
+    return answer({"ready": service.is_ready}, 200 if service.is_ready else UNAVAILABLE)
+
+
+def named(service: Service, model: str, version: str | None) -> str | None:
+    """What is wrong with a model's name and version; None where they are served."""
+    if model != service.signature.name:
+        return f'there is no model "{model}"; this one is called "{service.signature.name}"'
+    if version and version not in service.versions():
+        return f'version "{version}" is not served; these are: {", ".join(service.versions())}'
+    return None
+
+
+def _asked(service: Service, request: Request) -> str | None:
+    return named(service, request.path_params["model"], request.path_params.get("version"))
+
+
+async def _model_metadata(service: Service, request: Request) -> Response:
+    if problem := _asked(service, request):
+        return answer({"error": problem}, NOT_FOUND)
+    return answer(service.signature.metadata(service.versions()))
+
+
+async def _model_ready(service: Service, request: Request) -> Response:
+    if problem := _asked(service, request):
+        return answer({"error": problem}, NOT_FOUND)
+    document = {"name": service.signature.name, "ready": service.is_ready}
+    return answer(document, 200 if service.is_ready else UNAVAILABLE)
+
+
+async def _infer(service: Service, request: Request) -> Response:
+    started = time.perf_counter()
+    response = await _inferred(service, request)
+    service.metrics.requests.labels("rest", str(response.status_code)).inc()
+    service.metrics.seconds.observe(time.perf_counter() - started)
+    return response
+
+
+async def _inferred(service: Service, request: Request) -> Response:
+    if problem := _asked(service, request):
+        return answer({"error": problem}, NOT_FOUND)
+    try:
+        body = await _body(request, service)
+        read = read_request(body, request.headers.get(HEADER_LENGTH), service.signature)
+        found = await service.batcher(read.x)
+    except ClientDisconnect:
+        return Response(status_code=TIMEOUT)
+    except TimeoutError:
+        return answer({"error": f"the body took longer than {service.body_timeout_s:g} s"}, TIMEOUT, CLOSE)
+    except Exception as problem:
+        status = status_of(problem)
+        if status == INTERNAL:
+            log.exception("a request failed")
+        text = "the server failed; see its log" if status == INTERNAL else str(problem)
+        return answer({"error": text}, status, _headers(problem))
+    content, header = write_answer(found.y, str(found.version), read, service.signature)
+    if header is None:
+        return Response(content, media_type="application/json")
+    headers = {"Inference-Header-Content-Length": str(header)}
+    return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+CLOSE = {"Connection": "close"}
+
+
+def _headers(problem: Exception) -> dict[str, str] | None:
+    if isinstance(problem, OverloadError):
+        return {"Retry-After": str(problem.retry_after_s)}
+    return CLOSE if isinstance(problem, RequestError) and problem.status == TOO_LARGE else None
+
+
+async def _body(request: Request, service: Service) -> bytes:
+    """The body, which is turned away before it is read where its length says that it is too long.
+
+    Raises:
+        RequestError: It is too long.
+        TimeoutError: It takes too long to come.
+    """
+    most = service.signature.most_bytes
+    stated = request.headers.get("content-length", "")
+    if stated.isdecimal() and int(stated) > most:
+        raise RequestError(f"the body has {stated} bytes; send at most {most}", TOO_LARGE)
+    parts: list[bytes] = []
+    size = 0
+    async with asyncio.timeout(service.body_timeout_s):
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise RequestError(f"the body has over {most} bytes; send fewer rows at once", TOO_LARGE)
+            parts.append(part)
+    return b"".join(parts)
