@@ -371,8 +371,9 @@ class Engine:
 
     def _ready(self, version: int, composition: Composition) -> Served:
         settings = self._settings
-        if composition.root.type != self.task.output.type:
-            raise DeploymentError(f"refused: {composition} gives {composition.root.type}, not {self.task.output.type}")
+        kind, wanted = composition.root.type, self.task.output.type
+        if not self.task.space.is_answer(kind):
+            raise DeploymentError(f"refused: {composition} gives {kind}, not {wanted}")
         seen: Probe = probe(composition, self.task, self._rows, settings.bounds, settings.limits)
         served = Served(composition, version, self.task, seen, settings.bounds, settings.limits, settings.isolate)
         try:

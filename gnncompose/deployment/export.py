@@ -20,11 +20,7 @@ from gnncompose import __version__
 from gnncompose.catalog.operator import PortType
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import GnncomposeError
-from gnncompose.execution.isolation import Isolation
-from gnncompose.execution.merge import merge_contents, read_contents
-from gnncompose.execution.runner import Workspace
-from gnncompose.execution.sandbox import FULL
-from gnncompose.execution.worker import Limits
+from gnncompose.execution.isolation import merged_file
 from gnncompose.tasks.task import Task
 
 RECORD = "export.json"
@@ -96,7 +92,7 @@ def export_triton(
         ExportError: The composition does not answer the task, or name, batch or folder will not do.
     """
     name, folder = _checked(composition, task, name, max_batch), _free(folder)
-    model = _merged(composition, task)
+    model = merged_file(composition, task.catalog, None, task.input.name, task.output.name)
     files = _repository(composition, task, name, max_batch, model)
     return _write(Export(folder, name, tuple(files), len(model)), files, _about(composition, task, "triton"))
 
@@ -131,7 +127,7 @@ def export_kserve(
     if not STORAGE_URI.fullmatch(storage_uri):
         raise ExportError(f'storage URI "{storage_uri}": has no scheme; write it like s3://bucket/{REPOSITORY}')
     name, folder = _checked(composition, task, name, max_batch), _free(folder)
-    model = _merged(composition, task)
+    model = merged_file(composition, task.catalog, None, task.input.name, task.output.name)
     documents = {
         "inference-service.yaml": inference_service(composition, name, storage_uri, len(model)),
         "inference-graph.yaml": inference_graph(name),
@@ -161,28 +157,6 @@ def _checked(composition: Composition, task: Task, name: str | None, max_batch: 
             f"letter, does not end in -, and has at most {LONGEST_NAME} characters"
         )
     return chosen
-
-
-def _merged(composition: Composition, task: Task) -> bytes:
-    """The composition as one ONNX file whose tensors are called as the task's ports; see `isolation.merged_file`."""
-    contents = read_contents(composition, task.catalog)
-    isolation = Isolation(task.catalog, Limits(), modules=(*FULL, __name__))
-    try:
-        return isolation.runner(composition).call(merged_as, composition, contents, task.input.name, task.output.name)
-    finally:
-        isolation.close()
-
-
-def merged_as(
-    workspace: Workspace, composition: Composition, contents: dict[str, bytes], input_name: str, output_name: str
-) -> bytes:
-    """A composition as one ONNX file whose input and output have these names; called where artifacts may be parsed.
-
-    Raises:
-        CatalogError: An artifact cannot be brought to the others' opset.
-        CompositionError: A router joins outputs whose size is not known beforehand.
-    """
-    return merge_contents(composition, contents, input_name, output_name).SerializeToString()
 
 
 def _repository(composition: Composition, task: Task, name: str, max_batch: int, model: bytes) -> dict[str, bytes]:

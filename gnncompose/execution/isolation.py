@@ -70,13 +70,21 @@ class Isolation:
         self.sandbox.close()
 
 
-def merged_file(composition: Composition, catalog: Catalog, limits: Limits | None = None) -> bytes:
+def merged_file(
+    composition: Composition,
+    catalog: Catalog,
+    limits: Limits | None = None,
+    input_name: str = "input",
+    output_name: str = "output",
+) -> bytes:
     """A composition as one ONNX file, made where its artifacts may be parsed.
 
     Args:
         composition: What to merge.
         catalog: Where its artifacts lie.
         limits: What a sandbox may take for it.
+        input_name: What to call the file's input.
+        output_name: What to call the file's output.
 
     Raises:
         CatalogError: An artifact is missing, altered, or cannot be brought to the others' opset.
@@ -85,6 +93,7 @@ def merged_file(composition: Composition, catalog: Catalog, limits: Limits | Non
     """
     isolation = Isolation(catalog, limits or Limits())
     try:
-        return isolation.runner(composition).call(merged, composition, read_contents(composition, catalog))
+        contents = read_contents(composition, catalog)
+        return isolation.runner(composition).call(merged, composition, contents, input_name, output_name)
     finally:
         isolation.close()

@@ -92,11 +92,13 @@ def timed(
     return astuple(timing)
 
 
-def merged(workspace: Workspace, composition: Composition, contents: dict[str, bytes]) -> bytes:
-    """A composition as one ONNX file.
+def merged(
+    workspace: Workspace, composition: Composition, contents: dict[str, bytes], input_name: str, output_name: str
+) -> bytes:
+    """A composition as one ONNX file whose input and output have these names.
 
     Raises:
         CatalogError: An artifact cannot be brought to the others' opset.
         CompositionError: A router joins outputs whose size is not known beforehand.
     """
-    return merge_contents(composition, contents).SerializeToString()
+    return merge_contents(composition, contents, input_name, output_name).SerializeToString()
