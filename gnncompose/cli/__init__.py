@@ -96,3 +96,17 @@ def train_policy(context: typer.Context) -> None:
     from gnncompose.launch import run_experiment
 
     run_experiment("train_policy", context.args)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def adapt(context: typer.Context) -> None:
+    """Let a deployment live through data that change: gnncompose adapt OVERRIDES… (settings: gnncompose adapt --help).
+
+    Example: gnncompose adapt task=digits trigger=drift change=gradual
+    """
+    from gnncompose.launch import run_experiment
+
+    run_experiment("adapt", context.args)

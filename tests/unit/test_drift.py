@@ -310,6 +310,41 @@ def test_page_hinkley__errs_about_as_seldom_as_asked_for() -> None:
     assert 700 <= np.mean(lengths) <= 3000
 
 
+def test_page_hinkley__stays_as_silent_after_many_rows() -> None:
+    generator = np.random.default_rng(22)
+    watch = PageHinkley().watch((np.arange(1024)[:, None] + 0.5) / 1024, 2_000_000)
+    # with river's forgetting, 0.9999, the first alarm comes within 10,000 rows
+    assert not any(watch.update(generator.random((BLOCK, 1))) for _ in range(60_000 // BLOCK))
+    assert watch.update(0.3 * generator.random((BLOCK, 1)))
+
+
+def test_population_stability__forgets_what_lies_before_its_window() -> None:
+    generator = np.random.default_rng(23)
+    watch = PopulationStability(window=256).watch(generator.random((1000, 1)), 100_000)
+    assert not any(watch.update(generator.random((BLOCK, 1))) for _ in range(10_000 // BLOCK))
+    assert any(watch.update(0.7 * generator.random((BLOCK, 1))) for _ in range(256 // BLOCK))
+
+
+def test_population_stability__tells_what_is_missing_from_what_is_small() -> None:
+    generator = np.random.default_rng(24)
+    watch = PopulationStability().watch(generator.random((1000, 2)), 100_000)
+    found = []
+    for _ in range(1024 // BLOCK):
+        ranks = generator.random((BLOCK, 2))
+        ranks[ranks[:, 1] < 0.1, 1] = np.nan
+        found += watch.update(ranks)
+    assert [finding.signal for finding in found] == [1]
+
+
+def test_population_stability__does_not_mind_a_few_values_that_the_reference_missed_by_chance() -> None:
+    generator = np.random.default_rng(25)
+    watch = PopulationStability().watch(0.9 * generator.random((1000, 1)), 100_000)
+    for _ in range(10_000 // BLOCK):
+        ranks = 0.9 * generator.random((BLOCK, 1))
+        ranks[generator.random((BLOCK, 1)) < 0.002] = 0.95
+        assert not watch.update(ranks)
+
+
 def test_page_hinkley__is_not_misled_by_errors_that_are_rare() -> None:
     generator, alarms, rare = np.random.default_rng(20), 0, (np.arange(1000) < 20).astype(float)[:, None]
     ranks = Ranks.among(rare)

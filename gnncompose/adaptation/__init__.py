@@ -1,0 +1,1 @@
+"""What tells a deployment that its world has changed."""

@@ -1,0 +1,268 @@
+"""The controller: decides when a deployment is to be searched anew, lets an agent do it, and swaps.
+
+It does not know where rows come from, nor who serves: it is told of rows and labels, and asked to act. Something is due
+when its trigger says so; then labelled rows are collected that came after that, an agent spends a few evaluations on
+them, and what it finds goes live where it is better than what is live on the very same rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gnncompose.adaptation.detectors import Detector
+from gnncompose.adaptation.drift import DETECTORS, Alarm, DriftMonitor, Reference
+from gnncompose.agents.agent import Agent, Recalls, search
+from gnncompose.composition.space import Space
+from gnncompose.composition.tree import Composition
+from gnncompose.evaluation.evaluation import Budget, Evaluation, Evaluator, Trial
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a deployment is adapted.
+
+    Attributes:
+        window: Labelled rows that a search needs.
+        evaluations: Compositions that a search may measure, the live one included.
+        margin: By how much the reward has to grow, on these rows.
+        rounds: Searches for one reason, at most: as long as it pays, the next one begins from what the last one found, on
+            later rows.
+        remembered: Trials of earlier searches that an agent recalls, at most.
+    """
+
+    window: int = 300
+    evaluations: int = 10
+    margin: float = 0.005
+    rounds: int = 1
+    remembered: int = 200
+
+
+class Trigger(Protocol):
+    """Says when a search is due; it is told what is usual before the first rows come."""
+
+    def begin(self, reference: Reference) -> None:
+        """Watch from here on, against what is usual now."""
+        ...
+
+    def rows(self, x: np.ndarray, answers: np.ndarray) -> str | None:
+        """Heed rows that were answered; why a search is due, or None."""
+        ...
+
+    def errors(self, rows: np.ndarray, errors: np.ndarray) -> str | None:
+        """Heed errors, whose labels came late; why a search is due, or None."""
+        ...
+
+
+class Never:
+    """What is deployed stays."""
+
+    def begin(self, reference: Reference) -> None:
+        """See `Trigger`."""
+
+    def rows(self, x: np.ndarray, answers: np.ndarray) -> str | None:
+        """See `Trigger`."""
+        return None
+
+    def errors(self, rows: np.ndarray, errors: np.ndarray) -> str | None:
+        """See `Trigger`."""
+        return None
+
+
+class Every(Never):
+    """A search is due every so many rows."""
+
+    def __init__(self, rows: int) -> None:
+        """Begin to count.
+
+        Args:
+            rows: How many.
+        """
+        self._every = rows
+        self._since = 0
+        self._rounds = 0
+
+    def rows(self, x: np.ndarray, answers: np.ndarray) -> str | None:
+        """See `Trigger`."""
+        self._since += len(x)
+        if self._since < self._every:
+            return None
+        self._since = 0
+        return f"{self._every} rows came"
+
+
+class OnDrift:
+    """A search is due when inputs, answers or errors are no longer what they were."""
+
+    def __init__(self, detectors: tuple[Detector, ...] = DETECTORS, rows_between_false_alarms: int = 100_000) -> None:
+        """Set how to watch; see `DriftMonitor`."""
+        self._detectors = tuple(detectors)
+        self._rows_between_false_alarms = rows_between_false_alarms
+        self._monitor: DriftMonitor | None = None
+        self._heeds_errors = False
+
+    def begin(self, reference: Reference) -> None:
+        """See `Trigger`."""
+        self._heeds_errors = reference.errors is not None
+        if self._monitor is None:
+            self._monitor = DriftMonitor(reference, self._detectors, self._rows_between_false_alarms)
+        else:
+            self._monitor.rebase(reference)
+
+    def rows(self, x: np.ndarray, answers: np.ndarray) -> str | None:
+        """See `Trigger`."""
+        assert self._monitor is not None
+        return _first(self._monitor.update(x, answers))
+
+    def errors(self, rows: np.ndarray, errors: np.ndarray) -> str | None:
+        """See `Trigger`."""
+        assert self._monitor is not None
+        return _first(self._monitor.update_errors(rows, errors)) if self._heeds_errors else None
+
+
+def _first(alarms: tuple[Alarm, ...]) -> str | None:
+    return alarms[0].message if alarms else None
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What a search brought.
+
+    Attributes:
+        row: Number of rows that had come by then.
+        reason: Why it was due.
+        due: Number of rows that had come when it became due.
+        trials: What was measured, the composition that was live first.
+        chosen: What is live now.
+        swapped: Whether that is another one than before.
+    """
+
+    row: int
+    reason: str
+    due: int
+    trials: tuple[Trial, ...] = field(repr=False)
+    chosen: Composition
+    swapped: bool
+
+
+class Seen(Protocol):
+    """The rows that have come, by their numbers."""
+
+    def evaluator(self, rows: Int[np.ndarray, " row"]) -> Evaluator:
+        """What evaluates compositions on labelled rows."""
+        ...
+
+    def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
+        """Inputs of labelled rows, what a composition answers on them, and its errors."""
+        ...
+
+
+class Controller:
+    """Adapts one deployment.
+
+    Attributes:
+        live: What is deployed, as far as the controller knows.
+        due: Why a search is due; None where none is.
+    """
+
+    def __init__(
+        self,
+        live: Composition,
+        space: Space,
+        agent: Agent,
+        trigger: Trigger,
+        seen: Seen,
+        reward: Callable[[Evaluation], float],
+        generator: np.random.Generator,
+        settings: Settings | None = None,
+        old: Sequence[Trial] = (),
+    ) -> None:
+        """Begin to watch; the trigger has its reference.
+
+        Args:
+            live: What is deployed.
+            space: Where to search.
+            agent: Who searches.
+            trigger: Says when.
+            seen: Has the rows that come.
+            reward: Says how good an evaluation is.
+            generator: Source of all randomness.
+            settings: How.
+            old: Trials of earlier searches, for agents that recall.
+        """
+        self.live = live
+        self.due: str | None = None
+        self._space = space
+        self._agent = agent
+        self._trigger = trigger
+        self._seen = seen
+        self._reward = reward
+        self._generator = generator
+        self._settings = settings or Settings()
+        self._labelled: deque[int] = deque(maxlen=self._settings.window)
+        self._old = list(old)
+        self._rows = 0
+        self._since = 0
+        self._rounds = 0
+
+    def rows(self, x: np.ndarray, answers: np.ndarray) -> None:
+        """Heed rows that were answered, the next ones in order."""
+        self._rows += len(x)
+        self._heed(self._trigger.rows(x, answers))
+
+    def labels(self, rows: Int[np.ndarray, " label"], errors: Float[np.ndarray, " label"] | None) -> None:
+        """Heed labels, whenever they come.
+
+        Args:
+            rows: Number of each row, 0 for the first.
+            errors: From 0 for a right answer to 1 for a wrong one; None where the task has no such.
+        """
+        self._labelled.extend(rows.tolist())
+        if errors is not None:
+            self._heed(self._trigger.errors(rows, errors))
+
+    def demand(self, reason: str) -> None:
+        """Have a search made for another reason than rows and errors, on the latest labelled rows."""
+        self.due, self._since = reason, 0
+
+    def _heed(self, reason: str | None) -> None:
+        if reason is not None and self.due is None:
+            self.due, self._since = reason, self._rows
+
+    def act(self) -> Adapted | None:
+        """Search where that is due and there are labelled rows enough; what it brought.
+
+        Raises:
+            GnncomposeError: What is live cannot be evaluated.
+        """
+        rows = np.array([row for row in self._labelled if row >= self._since], dtype=np.int64)
+        if self.due is None or len(rows) < self._settings.window:
+            return None
+        reason, since, self.due = self.due, self._since, None
+        trials = self._searched(self._seen.evaluator(rows))
+        best = max(trials, key=lambda trial: trial.rank)
+        swapped = best.composition.id != self.live.id and best.reward > trials[0].reward + self._settings.margin
+        if swapped:
+            self.live = best.composition
+        self._trigger.begin(self._seen.reference(self.live, rows))
+        self._rounds += 1
+        if swapped and self._rounds < self._settings.rounds:
+            self._heed(reason)
+        else:
+            self._rounds = 0
+        return Adapted(self._rows, reason, since, tuple(trials), self.live, swapped)
+
+    def _searched(self, evaluator: Evaluator) -> list[Trial]:
+        """What the agent measured, what is live first."""
+        space = replace(self._space, initial=self.live)
+        budget = Budget(evaluator, self._reward, self._settings.evaluations)
+        if isinstance(self._agent, Recalls):
+            self._agent.recall(self._old)
+        search(self._agent, space, budget, self._generator)
+        self._old = [*self._old, *budget.trials][-self._settings.remembered :]
+        return budget.trials
