@@ -31,8 +31,8 @@ class Settings:
         window: Labelled rows that a search needs.
         evaluations: Compositions that a search may measure, the live one included.
         margin: By how much the reward has to grow, on these rows.
-        rounds: Searches for one reason, at most: as long as it pays, the next one begins from what the last one found, on
-            later rows.
+        rounds: Searches for one reason, at most: as long as it pays, the next one goes on from what the last one found,
+            on later rows.
         remembered: Trials of earlier searches that an agent recalls, at most.
     """
 
