@@ -99,9 +99,14 @@ class Every(Never):
 class OnDrift:
     """A search is due when inputs, answers or errors are no longer what they were."""
 
-    def __init__(self, detectors: tuple[Detector, ...] = DETECTORS, rows_between_false_alarms: int = 100_000) -> None:
-        """Set how to watch; see `DriftMonitor`."""
-        self._detectors = tuple(detectors)
+    def __init__(self, detectors: Sequence[Detector] | None = None, rows_between_false_alarms: int = 100_000) -> None:
+        """Set how to watch; see `DriftMonitor`.
+
+        Args:
+            detectors: What watches; None for the usual ones.
+            rows_between_false_alarms: Mean number of rows until any of them errs, at least.
+        """
+        self._detectors = DETECTORS if detectors is None else tuple(detectors)
         self._rows_between_false_alarms = rows_between_false_alarms
         self._monitor: DriftMonitor | None = None
         self._heeds_errors = False

@@ -49,15 +49,13 @@ def serve(
 
     Example: gnncompose serve best.composition.json --task digits --state my-deployment --latency-ms 5
     """
-    import asyncio
-
     from gnncompose.deployment.engine import Engine, Settings
     from gnncompose.deployment.history import DeploymentError, History
     from gnncompose.deployment.served import Bounds
 
     try:
         from gnncompose.deployment.batching import Batching
-        from gnncompose.deployment.serving import Addresses, Listening, Serving, admin_token_in, log_as_json
+        from gnncompose.deployment.serving import Addresses, Listening, Serving, admin_token_in, event_loop, log_as_json
         from gnncompose.deployment.serving import serve as serve_engine
     except ModuleNotFoundError as problem:
         raise DeploymentError(f"serving needs {problem.name}; run pip install 'gnncompose[serve]'") from None
@@ -90,7 +88,8 @@ def serve(
             }
         )
 
-    asyncio.run(serve_engine(engine, serving, tell))
+    with event_loop() as loop:
+        loop.run(serve_engine(engine, serving, tell))
 
 
 def _check_files(certificate: Path | None, key: Path | None) -> None:

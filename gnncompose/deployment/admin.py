@@ -1,7 +1,7 @@
-"""The admin address: what is deployed, and its figures; on a port of its own, for who shows the token.
+"""The admin address: what is deployed, its figures and its dashboard; on a port of its own, for who shows the token.
 
 The token comes as `Authorization: Bearer TOKEN`, or as the password of HTTP's basic authentication, which browsers ask
-for.
+for. By the password nothing can be changed: a browser sends it along with whatever another site makes it send.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gnncompose.composition.files import composition_from_json
 from gnncompose.composition.tree import Composition
+from gnncompose.deployment import dashboard
 from gnncompose.deployment.history import DeploymentError
 from gnncompose.deployment.protocol import BAD_REQUEST
-from gnncompose.deployment.server import UNAUTHORIZED, Service, answer, shows
+from gnncompose.deployment.server import NOT_FOUND, UNAUTHORIZED, Service, answer, shows
 from gnncompose.errors import GnncomposeError
 
 CONFLICT = 409
 MOST_BYTES = 4 << 20
 LISTED = 100
+MOST_DIGITS = 18  # of a version that is asked for
 ASK = {"WWW-Authenticate": 'Basic realm="gnncompose", charset="UTF-8"'}
 Change = Callable[[Service, dict[str, Any]], dict[str, Any]]
 
@@ -44,6 +46,9 @@ def admin_app(service: Service, token: str) -> Starlette:
         token: What must be shown.
     """
     routes = [
+        Route("/", _page(service), methods=["GET"]),
+        Route("/figures", _reading(service, dashboard.told), methods=["GET"]),
+        Route("/drawing.svg", _drawing(service), methods=["GET"]),
         Route("/status", _reading(service, _status), methods=["GET"]),
         Route("/history", _reading(service, _history), methods=["GET"]),
         Route("/metrics", _metrics(service), methods=["GET"]),
@@ -66,8 +71,8 @@ class _Guard:
         """Answer 401, or pass the request on."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        authorization = Request(scope).headers.get("authorization")
-        if shows(authorization, self._token) or _password_is(authorization, self._token):
+        authorization, reads = Request(scope).headers.get("authorization"), scope["method"] in ("GET", "HEAD")
+        if shows(authorization, self._token) or (reads and _password_is(authorization, self._token)):
             return await self._app(scope, receive, send)
         refusal = answer({"error": "show the admin token: Authorization: Bearer TOKEN"}, UNAUTHORIZED, ASK)
         return await refusal(scope, receive, send)
@@ -86,7 +91,30 @@ def _password_is(authorization: str | None, token: str) -> bool:
 
 def _reading(service: Service, tell: Callable[[Service], object]) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
-        return answer(await run_in_threadpool(tell, service))
+        return answer(await run_in_threadpool(tell, service), headers=dashboard.GUARDS)
+
+    return handle
+
+
+def _page(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    page = dashboard.page(service)
+
+    async def handle(request: Request) -> Response:
+        return Response(page.html, headers=page.headers, media_type="text/html")
+
+    return handle
+
+
+def _drawing(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        version = request.query_params.get("version", "")
+        if not version.isdecimal() or len(version) > MOST_DIGITS:
+            return answer({"error": '"version" is to be the number of a deployment'}, BAD_REQUEST)
+        try:
+            drawn = await run_in_threadpool(dashboard.drawing, service.engine, int(version))
+        except GnncomposeError as problem:
+            return answer({"error": str(problem)}, NOT_FOUND)
+        return Response(drawn, headers=dashboard.DRAWN, media_type="image/svg+xml")
 
     return handle
 

@@ -2,6 +2,7 @@
 
 Rows do not depend on each other, so what is answered together is what would be answered alone. A batch begins as soon
 as a worker is free and the oldest request in it has waited `wait_ms`; while all workers are busy, what comes gathers.
+What is answered sooner than a thread is woken is answered at once, in the event loop's own thread.
 """
 
 from __future__ import annotations
@@ -85,15 +86,23 @@ class Load(NamedTuple):
 class Batcher:
     """Answers requests in batches, for one event loop."""
 
-    def __init__(self, answer: Answer, batching: Batching, told: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        batching: Batching,
+        told: Callable[[int], None],
+        is_quick: Callable[[int], bool] = lambda rows: False,
+    ) -> None:
         """Begin with nothing waiting.
 
         Args:
             answer: Answers rows, in threads.
             batching: How requests are put together.
             told: Is told the rows of each batch.
+            is_quick: Whether so many rows are answered sooner than a thread is woken.
         """
         self._answer = answer
+        self._is_quick = is_quick
         self._batching = batching
         self._told = told
         self._queue: deque[_Waiting] = deque()
@@ -130,6 +139,9 @@ class Batcher:
             raise OverloadError("the server is about to end; ask another one", closing=True)
         if self._rows and self._rows + len(x) > self._batching.queue_rows:
             raise OverloadError(f"{self._rows} rows wait already; ask again later")
+        if not self._rows and not self._batching.wait_ms and self._is_quick(len(x)):
+            self._told(len(x))
+            return self._answer(x)
         loop = asyncio.get_running_loop()
         waiting = _Waiting(x, loop.time(), loop.create_future())
         self._queue.append(waiting)

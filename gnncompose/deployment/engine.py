@@ -26,6 +26,7 @@ from gnncompose.execution.worker import Limits
 from gnncompose.tasks.task import Task
 
 PROBE_ROWS = 16
+QUICK_MS = 0.5
 MIRRORED = 64  # requests that may wait for the one that is tried
 Trial = Literal["shadow", "canary"]
 log = logging.getLogger(__name__)
@@ -143,6 +144,12 @@ class Engine:
         if live is None:
             raise DeploymentError("nothing is served")
         return live
+
+    def is_quick(self, rows: int) -> bool:
+        """Whether so many rows are answered sooner than another thread would be woken for them."""
+        live, tried = self._serving.live, self._tried
+        answering = [live] if tried is None else [live, tried.served]
+        return all(one is not None and one.trusted and rows * one.row_ms < QUICK_MS for one in answering)
 
     def answer(self, x: np.ndarray) -> Answered:
         """Answer rows by what is live, or by what is tried.

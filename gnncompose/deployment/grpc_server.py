@@ -24,7 +24,7 @@ from gnncompose.deployment.protocol import (
     from_bytes,
     to_bytes,
 )
-from gnncompose.deployment.server import INTERNAL, Service, log, named, shows, status_of
+from gnncompose.deployment.server import INTERNAL, NOT_FOUND, TIMEOUT, Service, log, named, shows, status_of
 
 CONTENTS = {
     "BOOL": "bool_contents",
@@ -86,10 +86,10 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: ANN401, N802
         """Answer rows."""
         await self._let_in(context)
-        started, code = time.perf_counter(), grpc.StatusCode.OK
+        started, code, status, found = time.perf_counter(), grpc.StatusCode.OK, TIMEOUT, None
         try:
             if problem := named(self._service, request.model_name, request.model_version):
-                code = grpc.StatusCode.NOT_FOUND
+                code, status = grpc.StatusCode.NOT_FOUND, NOT_FOUND
                 await context.abort(code, problem)
             found = await self._service.batcher(self._read(request))
         except grpc.aio.AbortError:
@@ -103,10 +103,10 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):
                 context.set_trailing_metadata((("retry-after", str(problem.retry_after_s)),))
             text = "the server failed; see its log" if status == INTERNAL else str(problem)
             await context.abort(code, text)
+        else:
+            return self._written(request, found.y, found.version)
         finally:
-            self._service.metrics.requests.labels("grpc", code.name).inc()
-            self._service.metrics.seconds.observe(time.perf_counter() - started)
-        return self._written(request, found.y, found.version)
+            self._service.note("grpc", code.name, status, time.perf_counter() - started, found)
 
     async def _let_in(self, context: Context) -> None:
         token = self._service.token

@@ -168,6 +168,7 @@ class Served:
         self.composition = composition
         self.version = version
         self.row_ms = seen.row_ms
+        self._sizes, self._dtype = seen.answers.shape[1:], seen.answers.dtype
         self.health = Health(bounds)
         self._isolation = Isolation(task.catalog, limits, isolate, MODULES)
         self.trusted = self._isolation.is_trusted(composition)
@@ -209,7 +210,8 @@ class Served:
         """
         started = time.perf_counter()
         found = self._run(x)
-        check_answers(found, self.composition, len(x))
+        if not (found.shape == (len(x), *self._sizes) and found.dtype == self._dtype and np.isfinite(found).all()):
+            check_answers(found, self.composition, len(x))  # which knows more kinds, and what to say
         self.health.answered(1e3 * (time.perf_counter() - started) / len(x))
         return found
 

@@ -10,7 +10,7 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from gnncompose import __version__
 from gnncompose.deployment.batching import Batcher, OverloadError
-from gnncompose.deployment.engine import Engine
+from gnncompose.deployment.engine import Answered, Engine
+from gnncompose.deployment.figures import Figures, confidence
 from gnncompose.deployment.history import DeploymentError
 from gnncompose.deployment.metrics import Metrics
 from gnncompose.deployment.protocol import TOO_LARGE, RequestError, Signature, read_request, write_answer
@@ -45,6 +46,9 @@ class Service:
         metrics: Counts.
         token: What clients must show; None to serve everyone.
         body_timeout_s: How long a request's body may take to come.
+        figures: What was served of late.
+        drift: Tells each signal that is watched, as plain data: `signal`, `value`, `alarmed`, `since`; None where none
+            is.
     """
 
     engine: Engine
@@ -53,6 +57,8 @@ class Service:
     metrics: Metrics
     token: str | None = None
     body_timeout_s: float = 10.0
+    figures: Figures = field(default_factory=Figures)
+    drift: Callable[[], object] | None = None
 
     def versions(self) -> list[str]:
         """The versions that answer now: the live one, and a canary."""
@@ -71,6 +77,24 @@ class Service:
         """What a client is told of the server."""
         return {"name": "gnncompose", "version": __version__, "extensions": EXTENSIONS}
 
+    def note(self, protocol: str, code: str, status: int, seconds: float, found: Answered | None) -> None:
+        """Count a request.
+
+        Args:
+            protocol: By which it came.
+            code: What it was answered by, as the protocol has it.
+            status: The same as an HTTP status.
+            seconds: How long it took.
+            found: Its answer; None where it has none.
+        """
+        self.metrics.requests.labels(protocol, code).inc()
+        self.metrics.seconds.observe(seconds)
+        if found is None:
+            self.figures.refused(status)
+        else:
+            says = self.signature.output.type.domain == "probs" and found.y.ndim == 2
+            self.figures.answered(seconds, len(found.y), found.version, confidence(found.y) if says else None)
+
 
 def status_of(problem: Exception) -> int:
     """The HTTP status that a problem is told by."""
@@ -85,18 +109,19 @@ def status_of(problem: Exception) -> int:
 
 def inference_app(service: Service) -> Starlette:
     """The application that clients talk to."""
-    model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
-    routes = [
+    paths = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    # What is asked most often is looked for first.
+    routes = [Route(f"{path}/infer", _guarded(service, _infer), methods=["POST"]) for path in paths]
+    for path in paths:
+        routes += [
+            Route(path, _guarded(service, _model_metadata), methods=["GET"]),
+            Route(f"{path}/ready", _open(service, _model_ready), methods=["GET"]),
+        ]
+    routes += [
         Route("/v2", _guarded(service, _server_metadata), methods=["GET"]),
         Route("/v2/health/live", _open(service, _live), methods=["GET"]),
         Route("/v2/health/ready", _open(service, _ready), methods=["GET"]),
     ]
-    for path in (model, version):
-        routes += [
-            Route(path, _guarded(service, _model_metadata), methods=["GET"]),
-            Route(f"{path}/ready", _open(service, _model_ready), methods=["GET"]),
-            Route(f"{path}/infer", _guarded(service, _infer), methods=["POST"]),
-        ]
     return Starlette(routes=routes, exception_handlers={404: _nothing_there, 405: _other_method})
 
 
@@ -184,34 +209,34 @@ async def _model_ready(service: Service, request: Request) -> Response:
 
 async def _infer(service: Service, request: Request) -> Response:
     started = time.perf_counter()
-    response = await _inferred(service, request)
-    service.metrics.requests.labels("rest", str(response.status_code)).inc()
-    service.metrics.seconds.observe(time.perf_counter() - started)
+    response, found = await _inferred(service, request)
+    status = response.status_code
+    service.note("rest", str(status), status, time.perf_counter() - started, found)
     return response
 
 
-async def _inferred(service: Service, request: Request) -> Response:
+async def _inferred(service: Service, request: Request) -> tuple[Response, Answered | None]:
     if problem := _asked(service, request):
-        return answer({"error": problem}, NOT_FOUND)
+        return answer({"error": problem}, NOT_FOUND), None
     try:
         body = await _body(request, service)
         read = read_request(body, request.headers.get(HEADER_LENGTH), service.signature)
         found = await service.batcher(read.x)
     except ClientDisconnect:
-        return Response(status_code=TIMEOUT)
+        return Response(status_code=TIMEOUT), None
     except TimeoutError:
-        return answer({"error": f"the body took longer than {service.body_timeout_s:g} s"}, TIMEOUT, CLOSE)
+        return answer({"error": f"the body took longer than {service.body_timeout_s:g} s"}, TIMEOUT, CLOSE), None
     except Exception as problem:
         status = status_of(problem)
         if status == INTERNAL:
             log.exception("a request failed")
         text = "the server failed; see its log" if status == INTERNAL else str(problem)
-        return answer({"error": text}, status, _headers(problem))
+        return answer({"error": text}, status, _headers(problem)), None
     content, header = write_answer(found.y, str(found.version), read, service.signature)
     if header is None:
-        return Response(content, media_type="application/json")
+        return Response(content, media_type="application/json"), found
     headers = {"Inference-Header-Content-Length": str(header)}
-    return Response(content, headers=headers, media_type="application/octet-stream")
+    return Response(content, headers=headers, media_type="application/octet-stream"), found
 
 
 CLOSE = {"Connection": "close"}

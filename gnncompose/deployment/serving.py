@@ -8,6 +8,7 @@ import logging
 import secrets
 import signal
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ TOKEN_FILE = "admin-token"
 TOKEN_BYTES = 32
 CHECK_EVERY_S = 1.0
 IDLE_S = 75
+SWITCH_S = 0.0005  # a thread that loads a deployment must not keep those who answer waiting
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,15 @@ def log_as_json() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
+def event_loop() -> asyncio.Runner:
+    """What runs a server: uvloop's event loop, where there is one for the system."""
+    if sys.platform == "win32":
+        return asyncio.Runner()
+    import uvloop
+
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
 async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening], None]) -> None:
     """Serve until SIGTERM or SIGINT, then answer what has begun.
 
@@ -153,8 +164,9 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
     Raises:
         DeploymentError: An address is taken, or the certificate cannot be read.
     """
+    sys.setswitchinterval(SWITCH_S)
     metrics = Metrics()
-    batcher = Batcher(engine.answer, serving.batching, metrics.batch_rows.observe)
+    batcher = Batcher(engine.answer, serving.batching, metrics.batch_rows.observe, engine.is_quick)
     service = Service(engine, batcher, _signature(engine.task, serving), metrics, serving.token)
     addresses, ended = serving.addresses, asyncio.Event()
     loop = asyncio.get_running_loop()

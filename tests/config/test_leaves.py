@@ -32,7 +32,10 @@ METHODS = {
     "tracker": "on_trial",
     "resources": "resource",
     "task": "split",
+    "change": "shares",
+    "trigger": "begin",
 }
+APPS = {"change": "adapt", "trigger": "adapt"}  # of groups that search does not have
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_leaf__composes_with_the_app(leaf: Path) -> None:
     group, name = leaf.parts[0], leaf.stem
     chosen = {"experiment": f"+experiment={name}", "encoder": f"+encoder@agent.encoder={name}"}
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("search", overrides=[chosen.get(group, f"{group}={name}")])
+        config = compose(APPS.get(group, "search"), overrides=[chosen.get(group, f"{group}={name}")])
     assert OmegaConf.is_struct(config)
     if group not in ("hydra", "experiment"):
         described = config.agent.encoder if group == "encoder" else config[group]
