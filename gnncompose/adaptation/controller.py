@@ -231,6 +231,11 @@ class Controller:
         if errors is not None:
             self._heed(self._trigger.errors(rows, errors))
 
+    def take(self, space: Space, reward: Callable[[Evaluation], float]) -> None:
+        """Search another space from here on, since the catalog or prices have changed."""
+        self._space = space
+        self._reward = reward
+
     def demand(self, reason: str) -> None:
         """Have a search made for another reason than rows and errors, on the latest labelled rows."""
         self.due, self._since = reason, 0

@@ -42,6 +42,13 @@ class Reference:
     errors: np.ndarray | None = None
 
 
+def errors_of(answers: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " row"] | None:
+    """1 where the most probable class is not the label, else 0; None where answers are no classes."""
+    if answers.ndim != 2 or y.dtype.kind not in "iu":
+        return None
+    return (answers.argmax(axis=1) != y).astype(np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """That a signal has changed.

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gnncompose.adaptation.controller import Adapted, Controller, Settings, Trigger
-from gnncompose.adaptation.drift import Reference
+from gnncompose.adaptation.drift import Reference, errors_of
 from gnncompose.adaptation.stream import Stream
 from gnncompose.agents.agent import Agent, search
 from gnncompose.composition.files import composition_from_json, composition_to_json
@@ -200,13 +200,6 @@ class WindowEvaluator:
             cpu_ms=float(np.mean([evaluation.cpu_ms for evaluation in told])),
             cost_usd_per_million=float(np.mean([evaluation.cost_usd_per_million for evaluation in told])),
         )
-
-
-def errors_of(answers: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " row"] | None:
-    """1 where the most probable class is not the label, else 0; None where answers are no classes."""
-    if answers.ndim != 2 or y.dtype.kind not in "iu":
-        return None
-    return (answers.argmax(axis=1) != y).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

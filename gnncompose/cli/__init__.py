@@ -110,3 +110,17 @@ def adapt(context: typer.Context) -> None:
     from gnncompose.launch import run_experiment
 
     run_experiment("adapt", context.args)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def watch(context: typer.Context) -> None:
+    """Watch a server, and swap what it serves: gnncompose watch OVERRIDES… (settings: gnncompose watch --help).
+
+    Example: gnncompose watch task=digits token_file=deployment/admin-token
+    """
+    from gnncompose.launch import run_experiment
+
+    run_experiment("watch", context.args)

@@ -33,6 +33,7 @@ from gnncompose.errors import GnncomposeError
 CONFLICT = 409
 MOST_BYTES = 4 << 20
 LISTED = 100
+MOST_ROWS = 4096
 MOST_DIGITS = 18  # of a version that is asked for
 ASK = {"WWW-Authenticate": 'Basic realm="gnncompose", charset="UTF-8"'}
 Change = Callable[[Service, dict[str, Any]], dict[str, Any]]
@@ -52,6 +53,10 @@ def admin_app(service: Service, token: str) -> Starlette:
         Route("/status", _reading(service, _status), methods=["GET"]),
         Route("/history", _reading(service, _history), methods=["GET"]),
         Route("/metrics", _metrics(service), methods=["GET"]),
+        Route("/rows", _rows(service), methods=["GET"]),
+        Route("/labels", _changing(service, _labels), methods=["POST"]),
+        Route("/drift", _changing(service, _drift), methods=["POST"]),
+        Route("/reload", _changing(service, _reload), methods=["POST"]),
         Route("/deploy", _changing(service, _deploy), methods=["POST"]),
         Route("/promote", _changing(service, _promote), methods=["POST"]),
         Route("/abort", _changing(service, _abort), methods=["POST"]),
@@ -115,6 +120,17 @@ def _drawing(service: Service) -> Callable[[Request], Awaitable[Response]]:
         except GnncomposeError as problem:
             return answer({"error": str(problem)}, NOT_FOUND)
         return Response(drawn, headers=dashboard.DRAWN, media_type="image/svg+xml")
+
+    return handle
+
+
+def _rows(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        asked = [request.query_params.get(name, "0") for name in ("since", "label")]
+        if not all(number.isdecimal() and len(number) <= MOST_DIGITS for number in asked):
+            return answer({"error": '"since" and "label" are to be numbers of a row and of a label'}, BAD_REQUEST)
+        content = await run_in_threadpool(service.rows.since, int(asked[0]), int(asked[1]), MOST_ROWS)
+        return Response(content, headers=dashboard.GUARDS, media_type="application/octet-stream")
 
     return handle
 
@@ -196,6 +212,32 @@ def _composition(service: Service, document: dict[str, Any]) -> Composition:
         raise GnncomposeError('"composition" is missing; give what a composition file holds')
     task = service.engine.task
     return composition_from_json(document["composition"], task.catalog, task.input.type, name="composition")
+
+
+def _labels(service: Service, document: dict[str, Any]) -> dict[str, Any]:
+    """Take labels of rows that were answered."""
+    _taken(document, rows=list, labels=list)
+    rows, labels = document.get("rows", []), document.get("labels", [])
+    if not all(type(row) is int for row in rows):
+        raise GnncomposeError('"rows" are to be numbers of rows')
+    if not all(type(label) in (int, float, str) for label in labels):
+        raise GnncomposeError('"labels" are to be numbers or texts')
+    return {"labels": service.rows.label(rows, labels)}
+
+
+def _drift(service: Service, document: dict[str, Any]) -> dict[str, Any]:
+    """Take what a watcher says of drift, for the dashboard."""
+    _taken(document, signals=list)
+    signals = document.get("signals", [])
+    service.drift = lambda: signals
+    return {"signals": len(signals)}
+
+
+def _reload(service: Service, document: dict[str, Any]) -> dict[str, Any]:
+    """Read the bundle again, whose catalog has changed."""
+    _taken(document)
+    service.engine.reload()
+    return {"catalog": service.engine.task.catalog.sha256}
 
 
 def _promote(service: Service, document: dict[str, Any]) -> dict[str, Any]:

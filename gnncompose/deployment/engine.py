@@ -23,6 +23,7 @@ from gnncompose.deployment.served import Bounds, Probe, Served, probe
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.execution.isolation import Isolate
 from gnncompose.execution.worker import Limits
+from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
 PROBE_ROWS = 16
@@ -332,6 +333,18 @@ class Engine:
             return before
         return self._loaded(deployment)
 
+    def reload(self) -> None:
+        """Read the task's bundle again, whose catalog has changed; what is live stays live.
+
+        Raises:
+            GnncomposeError: The bundle breaks a rule; the task stays as it was.
+        """
+        fresh = load_task(self.task.directory)
+        if (fresh.input.type, fresh.output.type) != (self.task.input.type, self.task.output.type):
+            raise DeploymentError("the task takes or gives something else now; serve it anew")
+        with self._changing:
+            self.task = fresh
+
     def status(self) -> dict[str, Any]:
         """What is live, what is tried and how that goes, and what stands ready; as plain data."""
         tried, (live, before) = self._tried, self._serving
@@ -419,6 +432,7 @@ def _told(served: Served) -> dict[str, Any]:
     return {
         "version": served.version,
         "composition": str(served.composition),
+        "document": composition_to_json(served.composition),
         "composition_id": served.composition.id,
         "trusted": served.trusted,
         "row_ms": round(served.row_ms, 4),

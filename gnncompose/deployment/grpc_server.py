@@ -15,8 +15,10 @@ from tritonclient.grpc import service_pb2 as generated
 from tritonclient.grpc import service_pb2_grpc
 
 from gnncompose.deployment.batching import OverloadError
+from gnncompose.deployment.engine import Answered
 from gnncompose.deployment.protocol import (
     DATATYPES,
+    FIRST_ROW,
     RequestError,
     check_input,
     check_outputs,
@@ -91,7 +93,8 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):
             if problem := named(self._service, request.model_name, request.model_version):
                 code, status = grpc.StatusCode.NOT_FOUND, NOT_FOUND
                 await context.abort(code, problem)
-            found = await self._service.batcher(self._read(request))
+            x = self._read(request)
+            found = await self._service.batcher(x)
         except grpc.aio.AbortError:
             raise
         except Exception as problem:
@@ -104,7 +107,7 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):
             text = "the server failed; see its log" if status == INTERNAL else str(problem)
             await context.abort(code, text)
         else:
-            return self._written(request, found.y, found.version)
+            return self._written(request, found, self._service.rows.tell(x, found.y, found.version))
         finally:
             self._service.note("grpc", code.name, status, time.perf_counter() - started, found)
 
@@ -144,15 +147,16 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         except OverflowError:
             raise RequestError(f'input "{tensor.name}" has numbers beyond {tensor.datatype}') from None
 
-    def _written(self, request: Any, answers: np.ndarray, version: int) -> Any:  # noqa: ANN401
+    def _written(self, request: Any, found: Answered, row: int) -> Any:  # noqa: ANN401
         port = self._service.signature.output
-        tensor = {"name": port.name, "datatype": DATATYPES[port.type.dtype], "shape": answers.shape}
+        tensor = {"name": port.name, "datatype": DATATYPES[port.type.dtype], "shape": found.y.shape}
         return messages.ModelInferResponse(
             model_name=self._service.signature.name,
-            model_version=str(version),
+            model_version=str(found.version),
             id=request.id,
+            parameters={FIRST_ROW: messages.InferParameter(int64_param=row)},
             outputs=[tensor],
-            raw_output_contents=[to_bytes(answers)],
+            raw_output_contents=[to_bytes(found.y)],
         )
 
 

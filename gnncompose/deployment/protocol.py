@@ -37,6 +37,7 @@ DATATYPES = {
 KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf", "U": "U"}
 LENGTH = struct.Struct("<I")
 BAD_REQUEST, TOO_LARGE = 400, 413
+FIRST_ROW = "first_row"
 
 
 class RequestError(GnncomposeError):
@@ -308,12 +309,15 @@ def to_bytes(array: np.ndarray) -> bytes:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 
-def write_answer(answers: np.ndarray, version: str, request: Request, signature: Signature) -> tuple[bytes, int | None]:
+def write_answer(
+    answers: np.ndarray, version: str, row: int, request: Request, signature: Signature
+) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON where bytes follow that.
 
     Args:
         answers: [rows, ...] of the output's type.
         version: Of the deployment that gave them.
+        row: Number of the first row, which labels are told by later.
         request: What is answered.
         signature: What is served.
     """
@@ -323,7 +327,12 @@ def write_answer(answers: np.ndarray, version: str, request: Request, signature:
         "datatype": DATATYPES[port.type.dtype],
         "shape": list(answers.shape),
     }
-    document: dict[str, Any] = {"model_name": signature.name, "model_version": version, "outputs": [tensor]}
+    document: dict[str, Any] = {
+        "model_name": signature.name,
+        "model_version": version,
+        "parameters": {FIRST_ROW: row},
+        "outputs": [tensor],
+    }
     if request.id is not None:
         document["id"] = request.id
     if not request.binary:

@@ -26,6 +26,7 @@ from gnncompose.deployment.figures import Figures, confidence
 from gnncompose.deployment.history import DeploymentError
 from gnncompose.deployment.metrics import Metrics
 from gnncompose.deployment.protocol import TOO_LARGE, RequestError, Signature, read_request, write_answer
+from gnncompose.deployment.rows import Rows
 from gnncompose.errors import EvaluationError
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -47,6 +48,7 @@ class Service:
         token: What clients must show; None to serve everyone.
         body_timeout_s: How long a request's body may take to come.
         figures: What was served of late.
+        rows: The latest rows, for whoever watches.
         drift: Tells each signal that is watched, as plain data: `signal`, `value`, `alarmed`, `since`; None where none
             is.
     """
@@ -58,6 +60,7 @@ class Service:
     token: str | None = None
     body_timeout_s: float = 10.0
     figures: Figures = field(default_factory=Figures)
+    rows: Rows = field(default_factory=Rows)
     drift: Callable[[], object] | None = None
 
     def versions(self) -> list[str]:
@@ -232,7 +235,8 @@ async def _inferred(service: Service, request: Request) -> tuple[Response, Answe
             log.exception("a request failed")
         text = "the server failed; see its log" if status == INTERNAL else str(problem)
         return answer({"error": text}, status, _headers(problem)), None
-    content, header = write_answer(found.y, str(found.version), read, service.signature)
+    row = service.rows.tell(read.x, found.y, found.version)
+    content, header = write_answer(found.y, str(found.version), row, read, service.signature)
     if header is None:
         return Response(content, media_type="application/json"), found
     headers = {"Inference-Header-Content-Length": str(header)}

@@ -30,7 +30,7 @@ LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines
 COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 
 
-APPS = ("search", "train", "train_policy", "adapt")
+APPS = ("search", "train", "train_policy", "adapt", "watch")
 
 
 def app_of(command: list[str]) -> str | None:

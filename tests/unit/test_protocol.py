@@ -80,10 +80,11 @@ def test_write_answer__is_what_a_client_reads(binary_output):
     answers = np.array([[0.25, 0.5, 0.25], [1.0, 0.0, 0.0]], dtype=np.float32)
     outputs = [{"name": "probs", "parameters": {"binary_data": binary_output}}]
     request = read(asked() | {"id": "7", "outputs": outputs})
-    body, length = write_answer(answers, "3", request, IMAGE)
+    body, length = write_answer(answers, "3", 41, request, IMAGE)
     document = json.loads(body[:length])
     (tensor,) = document["outputs"]
     assert (document["model_name"], document["model_version"], document["id"]) == ("digits", "3", "7")
+    assert document["parameters"] == {"first_row": 41}
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("probs", "FP32", [2, 3])
     if binary_output:
         assert tensor["parameters"] == {"binary_data_size": 24}

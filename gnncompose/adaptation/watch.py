@@ -1,0 +1,331 @@
+"""Watches a server from a process of its own, and swaps what it serves when something better is found.
+
+All that is heavy happens here, at the lowest priority: detectors, the agent, and the evaluations that it asks for. The
+server only answers, keeps its latest rows, and deploys what it is told to, by its admin address
+(`deployment/admin.py`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from gnncompose.adaptation.controller import Adapted, Controller, Seen, Settings, Trigger
+from gnncompose.adaptation.drift import Reference, errors_of
+from gnncompose.agents.agent import Agent
+from gnncompose.composition.files import composition_from_json, composition_to_json
+from gnncompose.composition.tree import Composition
+from gnncompose.errors import CompositionError, GnncomposeError
+from gnncompose.evaluation.cost import Prices
+from gnncompose.evaluation.evaluation import Evaluation, Trial
+from gnncompose.evaluation.onnx import OnnxEvaluator
+from gnncompose.execution.isolation import Isolation
+from gnncompose.execution.work import answers as answers_of
+from gnncompose.execution.worker import Limits
+from gnncompose.reward import Reward
+from gnncompose.tasks.bundle import load_task
+from gnncompose.tasks.task import Split, Task, World
+
+CATALOG_FILE = "catalog.yaml"
+LIVE = "live"  # the condition that the latest rows are in, whatever it is
+ANSWER_S = 60.0
+NICER = 19
+log = logging.getLogger(__name__)
+
+
+class WatchError(GnncomposeError):
+    """The server cannot be reached, or refuses."""
+
+
+class Admin:
+    """The admin address of a server."""
+
+    def __init__(self, url: str, token_file: Path) -> None:
+        """Read the token.
+
+        Raises:
+            WatchError: There is none.
+        """
+        try:
+            self._token = token_file.read_text(encoding="utf-8").strip()
+        except OSError as problem:
+            raise WatchError(f"{token_file}: {problem.strerror}; give the admin-token of the server's state") from None
+        self._url = url.rstrip("/")
+
+    def status(self) -> dict[str, Any]:
+        """What is live and what is tried."""
+        return self._document("/status")
+
+    def rows(self, since: int, label: int) -> dict[str, np.ndarray]:
+        """What came since a row and a label; see `Rows.since`."""
+        with np.load(io.BytesIO(self._asked(f"/rows?since={since}&label={label}")), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def deploy(self, composition: Composition, reason: str, how: str = "swap", share: float = 1.0) -> int:
+        """Deploy, or try; the version."""
+        fields = {"composition": composition_to_json(composition), "reason": reason, "how": how, "share": share}
+        return self._document("/deploy", fields)["version"]
+
+    def change(self, what: str, **fields: object) -> dict[str, Any]:
+        """Promote, abort, reload, tell of drift."""
+        return self._document(f"/{what}", fields)
+
+    def _document(self, path: str, fields: dict[str, Any] | None = None) -> dict[str, Any]:
+        return json.loads(self._asked(path, None if fields is None else json.dumps(fields).encode()))
+
+    def _asked(self, path: str, body: bytes | None = None) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        request = urllib.request.Request(f"{self._url}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_S) as response:
+                return response.read()
+        except urllib.error.HTTPError as problem:
+            said = problem.read().decode(errors="replace")
+            raise WatchError(f"{self._url}{path}: {problem.code}: {said[:500]}") from None
+        except (OSError, ValueError) as problem:
+            raise WatchError(f"{self._url}{path}: {problem}; see that the server runs there") from None
+
+
+class LiveRows(Seen):
+    """The latest rows of a server, by the numbers that the controller has for them."""
+
+    def __init__(self, task: Task, prices: Prices, resource: str, load: str, most: int) -> None:
+        self.task = task
+        self._prices = prices
+        self._resource = resource
+        self._load = load
+        self._most = most
+        self._x: dict[int, np.ndarray] = {}
+        self._answers: dict[int, np.ndarray] = {}
+        self._y: dict[int, Any] = {}
+        self._isolation = Isolation(task.catalog, Limits())
+
+    def tell(self, first: int, x: np.ndarray, answers: np.ndarray) -> None:
+        """Keep rows."""
+        numbers = range(first, first + len(x))
+        self._x.update(zip(numbers, x, strict=True))
+        self._answers.update(zip(numbers, answers, strict=True))
+        for number in range(min(self._x), first + len(x) - self._most):
+            for kept in (self._x, self._answers, self._y):
+                kept.pop(number, None)
+
+    def label(self, rows: Sequence[int], labels: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Keep labels; the rows that are still known, and the errors of what was answered."""
+        known = {row: label for row, label in zip(rows, labels, strict=True) if row in self._x}
+        self._y.update(known)
+        if not known:
+            return np.zeros(0, dtype=np.int64), None
+        answers = np.stack([self._answers[row] for row in known])
+        return np.array(list(known)), errors_of(answers, np.array(list(known.values())))
+
+    def split(self, rows: Int[np.ndarray, " row"]) -> Split:
+        """Labelled rows as data."""
+        return Split(np.stack([self._x[row] for row in rows]), np.array([self._y[row] for row in rows]))
+
+    def evaluator(self, rows: Int[np.ndarray, " row"]) -> OnnxEvaluator:
+        """See `Seen.evaluator`: compositions really run."""
+        task = replace(self.task, conditions=(LIVE,), _splits={(LIVE, "validation"): self.split(rows)})
+        return OnnxEvaluator(task, World(LIVE, self._resource, self._load), self._prices)
+
+    def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
+        """See `Seen.reference`."""
+        return self.usual(composition, self.split(rows))
+
+    def usual(self, composition: Composition, split: Split) -> Reference:
+        """What is usual on some data."""
+        found = self._isolation.runner(composition).call(answers_of, composition, split)
+        return Reference(split.x, found, errors_of(found, split.y))
+
+    def take(self, task: Task) -> None:
+        """Go on with a changed catalog."""
+        self.task = task
+        self._isolation.close()
+        self._isolation = Isolation(task.catalog, Limits())
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a server is watched.
+
+    Attributes:
+        poll_s: How often it is asked for rows.
+        kept_rows: Rows that are kept until their labels come.
+        shadow_requests: Requests that a new composition answers in the shadow before it goes live.
+        shadow_s: How long that may take; then it goes live without.
+        failures: Share of these that it may fail.
+        resource: Where compositions are measured, as named in the price file.
+        load: How requests arrive there.
+    """
+
+    poll_s: float = 1.0
+    kept_rows: int = 20_000
+    shadow_requests: int = 50
+    shadow_s: float = 30.0
+    failures: float = 0.0
+    resource: str = "cpu-1"
+    load: str = "single_stream"
+
+
+class Watcher:
+    """Watches one server."""
+
+    def __init__(
+        self,
+        admin: Admin,
+        task: Task,
+        agent: Agent,
+        trigger: Trigger,
+        reward: Reward,
+        prices: Prices,
+        generator: np.random.Generator,
+        settings: Settings,
+        watching: Watching,
+        old: Sequence[Trial] = (),
+    ) -> None:
+        """Begin with what is live, and with clean validation data as what is usual.
+
+        Raises:
+            WatchError: The server cannot be reached, or serves another task.
+        """
+        self._admin = admin
+        self._watching = watching
+        self._reward = reward
+        self._prices = prices
+        self._rows = LiveRows(task, prices, watching.resource, watching.load, watching.kept_rows)
+        status = admin.status()
+        if status["task"] != task.name:
+            raise WatchError(f'the server serves "{status["task"]}", not "{task.name}"; watch that task')
+        live = self._read(status["live"]["document"])
+        trigger.begin(self._rows.usual(live, task.split(task.conditions[0], "validation")))
+        self.controller = Controller(
+            live, task.space, agent, trigger, self._rows, self._bound(task), generator, settings, old
+        )
+        self._stamp = (task.directory / CATALOG_FILE).stat().st_mtime_ns
+        self._since = self._label = self._count = 0
+        self._places: deque[tuple[int, int, int]] = deque()  # of stretches: first row there, first number here, rows
+
+    def _bound(self, task: Task) -> Callable[[Evaluation], float]:
+        world = World(task.conditions[0], self._watching.resource, self._watching.load)
+        return self._reward.bind(task.catalog, self._prices, world)
+
+    def _read(self, document: dict[str, Any]) -> Composition:
+        task = self._rows.task
+        return composition_from_json(document, task.catalog, task.input.type, name="what is live")
+
+    def run(self, ended: Callable[[], bool]) -> None:
+        """Watch until told to end, at the lowest priority."""
+        os.nice(NICER)
+        while not ended():
+            try:
+                self.once()
+            except WatchError as problem:
+                log.warning("the server does not answer: %s", problem)
+            time.sleep(self._watching.poll_s)
+
+    def once(self) -> Adapted | None:
+        """Heed what came, and act where that is due; what a search brought.
+
+        Raises:
+            WatchError: The server cannot be reached.
+        """
+        found = self._admin.rows(self._since, self._label)
+        if "first" in found:
+            self._heed_rows(int(found["first"]), found["x"], found["answers"])
+        if len(found["label_rows"]):
+            self._heed_labels(found["label_rows"].tolist(), found["labels"].tolist())
+        self._label = int(found["next_label"])
+        self._heed_catalog()
+        live = self._live()
+        if live.id != self.controller.live.id:  # someone else swapped, or the server rolled back
+            self.controller.live = live
+        adapted = self.controller.act()
+        if adapted is not None and adapted.swapped:
+            self._swap(adapted, live)
+        return adapted
+
+    def _heed_rows(self, first: int, x: np.ndarray, answers: np.ndarray) -> None:
+        if not self._places or first != sum(self._places[-1][::2]):
+            self._places.append((first, self._count, 0))
+        there, here, rows = self._places[-1]
+        self._places[-1] = there, here, rows + len(x)
+        self._rows.tell(self._count, x, answers)
+        self._count += len(x)
+        self._since = first + len(x)
+        self.controller.rows(x, answers)
+
+    def _heed_labels(self, rows: list[int], labels: list[Any]) -> None:
+        numbers = [self._number(row) for row in rows]
+        known = [(number, label) for number, label in zip(numbers, labels, strict=True) if number is not None]
+        kept, errors = self._rows.label([number for number, _ in known], [label for _, label in known])
+        if len(kept):
+            self.controller.labels(kept, errors)
+
+    def _number(self, row: int) -> int | None:
+        """The number here of a row there; None where it was not seen."""
+        for there, here, rows in self._places:
+            if there <= row < there + rows:
+                return here + row - there
+        return None
+
+    def _live(self) -> Composition:
+        """What is live; where the catalog no longer has it, the best single model takes its place at once.
+
+        Raises:
+            WatchError: The server cannot be reached, or refuses.
+        """
+        told = self._admin.status()["live"]
+        try:
+            return self._read(told["document"])
+        except CompositionError as problem:
+            task = self._rows.task
+            models = [c for c in task.space.single_models() if c.root.operator.profile.score is not None]
+            best = max(models, key=lambda c: c.root.operator.profile.score or 0.0, default=task.space.start)
+            self._admin.deploy(best, f"{told['composition']} was withdrawn: {problem}")
+            return best
+
+    def _heed_catalog(self) -> None:
+        """Go on with a catalog that has changed; one that breaks a rule is left alone until it changes again."""
+        stamp = (self._rows.task.directory / CATALOG_FILE).stat().st_mtime_ns
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            fresh = load_task(self._rows.task.directory)
+        except GnncomposeError as problem:
+            log.warning("the changed catalog is left alone: %s", problem)
+            return
+        self._admin.change("reload")
+        self._rows.take(fresh)
+        self.controller.take(fresh.space, self._bound(fresh))
+        self.controller.demand("the catalog changed")
+
+    def _swap(self, adapted: Adapted, before: Composition) -> None:
+        """Let what was found answer in the shadow, then make it live."""
+        reason = f"{adapted.reason}; {adapted.trials[0].reward:.4f} → {max(t.reward for t in adapted.trials):.4f}"
+        try:
+            self._admin.deploy(adapted.chosen, reason, "shadow")
+            deadline = time.monotonic() + self._watching.shadow_s
+            while (tried := self._admin.status()["tried"]) and tried["mirrored"] < self._watching.shadow_requests:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(min(self._watching.poll_s, 0.1))
+            if not tried or tried["failed"] > self._watching.failures * max(tried["mirrored"], 1):
+                raise WatchError("it failed in the shadow")
+            self._admin.change("promote", reason=reason)
+            log.info("swapped: %s: %s", adapted.chosen, reason)
+        except WatchError as problem:
+            self.controller.live = before
+            log.warning("not swapped: %s: %s", adapted.chosen, problem)

@@ -1,0 +1,131 @@
+"""The latest rows that were answered, by their numbers, for whoever watches a deployment or brings their labels."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gnncompose.errors import GnncomposeError
+
+MOST_BYTES = 256 << 20
+MOST_LABELS = 1 << 20
+
+
+class Answers(NamedTuple):
+    """Rows that were answered together.
+
+    Attributes:
+        first: Number of the first one.
+        x: [rows, ...], inputs.
+        y: [rows, ...], what was answered.
+        version: Of the deployment that answered.
+    """
+
+    first: int
+    x: np.ndarray
+    y: np.ndarray
+    version: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of a row's input and of its answer."""
+        return self.x.shape[1:], self.y.shape[1:]
+
+
+class RowsError(GnncomposeError):
+    """Rows or labels that there are none of."""
+
+
+class Rows:
+    """Keeps the latest rows within so many bytes; may be used from several threads."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        """Begin with none; the first one is number 0.
+
+        Args:
+            most_bytes: Of inputs and answers, at most.
+        """
+        self._most_bytes = most_bytes
+        self._kept: deque[Answers] = deque()
+        self._bytes = 0
+        self._next = 0
+        self._labels: deque[tuple[int, Any]] = deque(maxlen=MOST_LABELS)
+        self._labelled = 0
+        self._lock = threading.Lock()
+
+    def tell(self, x: np.ndarray, y: np.ndarray, version: int) -> int:
+        """Keep rows that were answered; the number of the first one."""
+        with self._lock:
+            answers = Answers(self._next, x, y, version)
+            self._next += len(x)
+            self._kept.append(answers)
+            self._bytes += x.nbytes + y.nbytes
+            while self._bytes > self._most_bytes and len(self._kept) > 1:
+                gone = self._kept.popleft()
+                self._bytes -= gone.x.nbytes + gone.y.nbytes
+            return answers.first
+
+    def label(self, rows: list[int], labels: list[Any]) -> int:
+        """Keep labels of rows; how many were told so far.
+
+        Raises:
+            RowsError: A row has not come yet, or there is not one label to each.
+        """
+        if len(rows) != len(labels):
+            raise RowsError(f"there are {len(rows)} rows and {len(labels)} labels; give one to each")
+        with self._lock:
+            for row in rows:
+                if not 0 <= row < self._next:
+                    raise RowsError(f"row {row} is none of the {self._next} that were answered")
+            self._labels.extend(zip(rows, labels, strict=True))
+            self._labelled += len(rows)
+            return self._labelled
+
+    def since(self, row: int, label: int, most: int) -> bytes:
+        """What came since a row and a label, oldest first, as the bytes of an `.npz`.
+
+        It has `first` (number of the first row), `x`, `answers`, `versions`; `label_rows`, `labels` and `next_label`.
+        Rows of other shapes than the first one end it.
+
+        Args:
+            row: Number of the first row that is asked for; older ones than are kept are left out.
+            label: Number of the first label, counted as they came.
+            most: Rows, and labels, at most.
+        """
+        with self._lock:
+            kept = [answers for answers in self._kept if answers.first + len(answers.x) > row]
+            skipped = self._labelled - len(self._labels)
+            labels = list(self._labels)[max(label - skipped, 0) :][:most]
+            began = max(label, skipped)
+        parts: list[Answers] = []
+        for answers in kept:
+            same = not parts or (answers.x.shape[1:], answers.y.shape[1:]) == (
+                parts[0].x.shape[1:],
+                parts[0].y.shape[1:],
+            )
+            if not same or sum(len(part.x) for part in parts) >= most:
+                break
+            parts.append(answers)
+        arrays: dict[str, np.ndarray] = {
+            "label_rows": np.array([number for number, _ in labels], dtype=np.int64),
+            "labels": np.array([value for _, value in labels]),
+            "next_label": np.array(began + len(labels)),
+        }
+        if parts:
+            cut = max(row - parts[0].first, 0)
+            arrays["first"] = np.array(parts[0].first + cut)
+            arrays["x"] = _plain(np.concatenate([part.x for part in parts])[cut:])
+            arrays["answers"] = np.concatenate([part.y for part in parts])[cut:]
+            arrays["versions"] = np.repeat([part.version for part in parts], [len(part.x) for part in parts])[cut:]
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        return file.getvalue()
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """Text as a type that needs no pickle."""
+    return x.astype(np.str_) if x.dtype.kind == "O" else x

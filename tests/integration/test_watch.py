@@ -1,0 +1,133 @@
+"""A watcher beside a real server: the data change, labels come, and something better goes live by itself."""
+
+import json
+import shutil
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from deploying import Server, alone, fetch
+
+from gnncompose.adaptation.controller import OnDrift, Settings
+from gnncompose.adaptation.watch import Admin, Watcher, WatchError, Watching
+from gnncompose.agents.local_search import LocalSearch
+from gnncompose.evaluation.cost import load_prices
+from gnncompose.reward import WeightedSum
+from gnncompose.tasks.bundle import load_task
+from gnncompose.tasks.task import Split, Task
+
+
+@pytest.fixture
+def task(digits_directory: Path, tmp_path: Path) -> Task:
+    return load_task(Path(shutil.copytree(digits_directory, tmp_path / "digits")))
+
+
+@pytest.fixture
+def server(task: Task, tmp_path: Path):
+    made = Server(task.directory, tmp_path / "state").start(alone(task, "logistic"))
+    yield made
+    made.stop()
+
+
+def watcher_of(server: Server, task: Task, **settings) -> Watcher:
+    assert server.told is not None
+    admin = Admin(server.told["admin"], server.state / "admin-token")
+    chosen = Settings(**{"window": 96, "evaluations": 10, **settings})
+    watching = Watching(shadow_requests=5, shadow_s=2.0)
+    reward, generator = WeightedSum(latency=0.001, cost=0.001), np.random.default_rng(0)
+    return Watcher(admin, task, LocalSearch(), OnDrift(), reward, load_prices(), generator, chosen, watching)
+
+
+def ask(server: Server, data: Split, rows: np.ndarray) -> None:
+    """Ask for rows, and tell their labels."""
+    for some in np.array_split(rows, -(-len(rows) // 32)):
+        x = data.x[some]
+        tensor = {"name": "image", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        status, document = fetch(urllib.request.Request(f"{server.rest}/v2/models/digits/infer", body))
+        assert status == 200
+        first = document["parameters"]["first_row"]
+        labels = {"rows": list(range(first, first + len(x))), "labels": data.y[some].tolist()}
+        assert server.admin("/labels", labels)[0] == 200
+
+
+def live(server: Server) -> str:
+    return server.admin("/status")[1]["live"]["composition"]
+
+
+def test_watcher__swaps_when_the_data_change(server: Server, task: Task):
+    watcher, generator = watcher_of(server, task), np.random.default_rng(1)
+    clean, fog = (task.split(condition, "test") for condition in ("clean", "low_contrast"))
+    ask(server, clean, generator.integers(len(clean.y), size=256))
+    assert watcher.once() is None
+    assert live(server) == "logistic(input)"
+    found = None
+    for _ in range(10):
+        ask(server, fog, generator.integers(len(fog.y), size=96))
+        found = found or watcher.once()
+    assert found is not None
+    assert found.swapped
+    assert found.reason.split()[0] in ("confidence", "mean", "deviation", "extreme", "roughness", "error")
+    assert live(server) == str(found.chosen) != "logistic(input)"
+    events = server.admin("/history")[1]["events"]
+    assert [event["what"] for event in events][:2] == ["live", "shadow"]
+    assert "→" in events[0]["detail"]
+    x = fog.x[:200]
+    tensor = {"name": "image", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
+    request = urllib.request.Request(f"{server.rest}/v2/models/digits/infer", json.dumps({"inputs": [tensor]}).encode())
+    answers = np.reshape(fetch(request)[1]["outputs"][0]["data"], (200, 10))
+    best = max(trial.evaluation.metric for trial in found.trials if trial.evaluation is not None)
+    assert (answers.argmax(axis=1) == fog.y[:200]).mean() > best - 0.15
+
+
+def test_watcher__replaces_what_was_withdrawn(server: Server, task: Task):
+    watcher = watcher_of(server, task)
+    path = task.directory / "catalog.yaml"
+    catalog = yaml.safe_load(path.read_text())
+    catalog["operators"] = [entry for entry in catalog["operators"] if entry["name"] != "logistic"]
+    time.sleep(0.01)
+    path.write_text(yaml.safe_dump(catalog, sort_keys=False))
+    watcher.once()
+    assert live(server) != "logistic(input)"
+    event = server.admin("/history")[1]["events"][0]
+    assert event["what"] == "live"
+    assert "withdrawn" in event["detail"]
+    assert watcher.controller.due == "the catalog changed"
+
+
+def test_watcher__leaves_a_broken_catalog_alone(server: Server, task: Task):
+    watcher = watcher_of(server, task)
+    time.sleep(0.01)
+    (task.directory / "catalog.yaml").write_text("format: 9\n")
+    watcher.once()
+    assert live(server) == "logistic(input)"
+    assert watcher.controller.due is None
+
+
+def test_watcher__follows_a_rollback(server: Server, task: Task):
+    watcher = watcher_of(server, task)
+    assert server.deploy(alone(task, "tree"))[0] == 200
+    watcher.once()
+    assert str(watcher.controller.live) == "tree(input)"
+
+
+def test_watcher__says_that_it_is_not_let_in(server: Server, task: Task, tmp_path: Path):
+    assert server.told is not None
+    (tmp_path / "wrong").write_text("wrong\n")
+    with pytest.raises(WatchError, match="401"):
+        Admin(server.told["admin"], tmp_path / "wrong").status()
+    with pytest.raises(WatchError, match="see that the server runs there"):
+        Admin("http://127.0.0.1:9", tmp_path / "wrong").status()
+    with pytest.raises(WatchError, match="nowhere"):
+        Admin(server.told["admin"], tmp_path / "nowhere")
+
+
+def test_admin__refuses_labels_of_rows_that_never_came(server: Server):
+    status, document = server.admin("/labels", {"rows": [10**9], "labels": [1]})
+    assert status == 400
+    assert "none of the" in document["error"]
+    assert server.admin("/labels", {"rows": ["1"], "labels": [1]})[0] == 400
+    assert server.admin("/labels", {"rows": [0], "labels": [None]})[0] == 400

@@ -1,0 +1,74 @@
+"""The latest rows of a server: what is kept, and what is told of it."""
+
+import io
+
+import numpy as np
+import pytest
+
+from gnncompose.deployment.rows import Rows, RowsError
+
+
+def told(rows: Rows, since: int = 0, label: int = 0, most: int = 1000) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(rows.since(since, label, most)), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def filled(count: int, size: int = 3, most_bytes: int = 1 << 20) -> Rows:
+    rows = Rows(most_bytes)
+    for number in range(count):
+        x = np.arange(number * size, (number + 1) * size, dtype=np.float32)[:, None]
+        assert rows.tell(x, 2 * x, number) == number * size
+    return rows
+
+
+def test_since__tells_rows_once_and_in_order():
+    rows, seen, since = filled(7), [], 0
+    while "first" in (found := told(rows, since, most=4)):
+        assert int(found["first"]) == since
+        np.testing.assert_array_equal(found["answers"], 2 * found["x"])
+        seen += found["x"][:, 0].tolist()
+        since += len(found["x"])
+    assert seen == list(range(21))
+
+
+def test_since__begins_within_rows_that_came_together():
+    found = told(filled(3), since=4)
+    assert int(found["first"]) == 4
+    assert found["x"][:, 0].tolist() == [4, 5, 6, 7, 8]
+    assert found["versions"].tolist() == [1, 1, 2, 2, 2]
+
+
+def test_rows__forgets_the_oldest_beyond_its_bytes():
+    rows = filled(100, most_bytes=10 * 3 * 8)
+    found = told(rows)
+    assert int(found["first"]) == 270
+    assert len(found["x"]) == 30
+
+
+def test_since__ends_where_rows_have_another_shape():
+    rows = filled(2)
+    rows.tell(np.zeros((1, 5), dtype=np.float32), np.zeros((1, 1), dtype=np.float32), 9)
+    assert len(told(rows)["x"]) == 6
+    assert told(rows, since=6)["x"].shape == (1, 5)
+
+
+def test_label__are_told_once_and_in_the_order_in_which_they_came():
+    rows = filled(2)
+    assert rows.label([4, 0], [1, 7]) == 2
+    found = told(rows, since=6)
+    assert "first" not in found
+    assert (found["label_rows"].tolist(), found["labels"].tolist(), int(found["next_label"])) == ([4, 0], [1, 7], 2)
+    rows.label([1], [3])
+    assert told(rows, since=6, label=2)["labels"].tolist() == [3]
+
+
+@pytest.mark.parametrize(("numbers", "labels"), [([6], [1]), ([-1], [1]), ([1, 2], [1])])
+def test_label__refuses_what_was_not_answered(numbers, labels):
+    with pytest.raises(RowsError):
+        filled(2).label(numbers, labels)
+
+
+def test_since__tells_text_without_pickle():
+    rows = Rows()
+    rows.tell(np.array(["a", "bc"], dtype=object), np.zeros((2, 2), dtype=np.float32), 1)
+    assert told(rows)["x"].tolist() == ["a", "bc"]
