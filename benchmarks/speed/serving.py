@@ -1,6 +1,6 @@
 """What serving costs beside a bare server, and what swaps cost those who ask meanwhile.
 
-    python benchmarks/speed/serving.py [--task digits] [--rounds 7] [--seconds 3] [--swaps 200] [--swap-seconds 90]
+    python benchmarks/speed/serving.py [--task digits] [--rounds 7] [--seconds 3] [--swaps 250] [--swap-seconds 90]
 
 Servers run on the first core, the load on the last. First our server and a bare one (`bare_server.py`: Starlette,
 uvicorn and one ONNX Runtime session of the same merged composition) are asked in turn, by four connections that each
@@ -121,10 +121,11 @@ def spread(values: list[float]) -> list[float]:
 class Server:
     """Ours, with its admin address."""
 
-    def __init__(self, task: str, first: Path, folder: Path) -> None:
+    def __init__(self, task: str, first: Path | None, folder: Path) -> None:
         self.folder = folder
         self.port, self.admin = free_ports(2)
-        command = [sys.executable, "-m", "gnncompose.cli", "serve", str(first), "--task", task, "--state", str(folder)]
+        command = [sys.executable, "-m", "gnncompose.cli", "serve", *([] if first is None else [str(first)])]
+        command += ["--task", task, "--state", str(folder)]
         command += ["--port", str(self.port), "--admin-port", str(self.admin), "--grpc-port", "-1"]
         self.process = Process(command, CORES[0], folder / "log.jsonl")
         wait_for(self.admin)
@@ -206,7 +207,7 @@ def main() -> None:
     parser.add_argument("--task", default="digits")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--swaps", type=int, default=200)
+    parser.add_argument("--swaps", type=int, default=250)
     parser.add_argument("--swap-seconds", type=float, default=90.0)
     arguments = parser.parse_args()
     try:

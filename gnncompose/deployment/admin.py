@@ -6,6 +6,7 @@ for. By the password nothing can be changed: a browser sends it along with whate
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -147,7 +148,7 @@ def _changing(service: Service, change: Change) -> Callable[[Request], Awaitable
     async def handle(request: Request) -> Response:
         try:
             document = await _document(request)
-            done = await run_in_threadpool(change, service, document)
+            done = await asyncio.get_running_loop().run_in_executor(service.changes, change, service, document)
         except DeploymentError as problem:
             service.metrics.changes.labels("refused").inc()
             return answer({"error": str(problem)}, CONFLICT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
@@ -12,7 +11,6 @@ from gnncompose.execution.plan import Plan
 from gnncompose.execution.runner import Workspace
 
 WARM = 3
-NICER = 15
 
 
 def answered(workspace: Workspace, composition: Composition, x: np.ndarray) -> np.ndarray:
@@ -33,7 +31,6 @@ def probed(workspace: Workspace, composition: Composition, x: np.ndarray) -> tup
     Raises:
         EvaluationError: An artifact does not load, or an operator failed.
     """
-    os.nice(NICER)  # those who are served meanwhile go first
     together = answered(workspace, composition, x)
     for _ in range(WARM):
         answered(workspace, composition, x[:1])

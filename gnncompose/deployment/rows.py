@@ -13,6 +13,7 @@ from gnncompose.errors import GnncomposeError
 
 MOST_BYTES = 256 << 20
 MOST_LABELS = 1 << 20
+JOINED = 128  # requests
 
 
 class Answers(NamedTuple):
@@ -35,6 +36,10 @@ class Answers(NamedTuple):
         """Of a row's input and of its answer."""
         return self.x.shape[1:], self.y.shape[1:]
 
+    def continues(self, other: Answers) -> bool:
+        """Whether they can be put together."""
+        return self.version == other.version and self.shapes == other.shapes
+
 
 class RowsError(GnncomposeError):
     """Rows or labels that there are none of."""
@@ -51,6 +56,8 @@ class Rows:
         """
         self._most_bytes = most_bytes
         self._kept: deque[Answers] = deque()
+        self._loose: list[Answers] = []
+        self._loose_bytes = 0
         self._bytes = 0
         self._next = 0
         self._labels: deque[tuple[int, Any]] = deque(maxlen=MOST_LABELS)
@@ -62,12 +69,22 @@ class Rows:
         with self._lock:
             answers = Answers(self._next, x, y, version)
             self._next += len(x)
-            self._kept.append(answers)
             self._bytes += x.nbytes + y.nbytes
-            while self._bytes > self._most_bytes and len(self._kept) > 1:
-                gone = self._kept.popleft()
-                self._bytes -= gone.x.nbytes + gone.y.nbytes
+            is_full = len(self._loose) == JOINED or self._loose_bytes > self._most_bytes // 8
+            if self._loose and (is_full or not answers.continues(self._loose[0])):
+                self._join()
+            self._loose.append(answers)
+            self._loose_bytes += x.nbytes + y.nbytes
             return answers.first
+
+    def _join(self) -> None:
+        """Put requests that came apart together, since the garbage collector counts objects; forget the oldest."""
+        x, y = (np.concatenate([getattr(answers, name) for answers in self._loose]) for name in ("x", "y"))
+        self._kept.append(self._loose[0]._replace(x=x, y=y))
+        self._loose, self._loose_bytes = [], 0
+        while self._bytes > self._most_bytes and len(self._kept) > 1:
+            gone = self._kept.popleft()
+            self._bytes -= gone.x.nbytes + gone.y.nbytes
 
     def label(self, rows: list[int], labels: list[Any]) -> int:
         """Keep labels of rows; how many were told so far.
@@ -97,7 +114,7 @@ class Rows:
             most: Rows, and labels, at most.
         """
         with self._lock:
-            kept = [answers for answers in self._kept if answers.first + len(answers.x) > row]
+            kept = [answers for answers in (*self._kept, *self._loose) if answers.first + len(answers.x) > row]
             skipped = self._labelled - len(self._labels)
             labels = list(self._labels)[max(label - skipped, 0) :][:most]
             began = max(label, skipped)

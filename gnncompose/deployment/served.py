@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from gnncompose.execution.worker import Limits
 from gnncompose.tasks.task import Task
 
 MODULES = (*FULL, "gnncompose.deployment.probing")
+NICENESS = 15  # of what is tried aside: those who are served meanwhile go first
 LARGEST_DEVIATION = 1e-2  # of a row that is answered together with others from the same row alone, as for operators
 
 
@@ -106,7 +107,7 @@ def probe(composition: Composition, task: Task, rows: np.ndarray, bounds: Bounds
     Raises:
         DeploymentError: It does not run, mixes rows, takes too long, or gives what is no answer of the task.
     """
-    isolation = Isolation(task.catalog, limits, "all", MODULES)
+    isolation = Isolation(task.catalog, replace(limits, niceness=NICENESS), "all", MODULES)
     try:
         together, alone, taken_ms = isolation.sandbox.call(probed, composition, rows)
         for output in (together, alone):

@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
+import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gnncompose import __version__
 from gnncompose.deployment.batching import Batcher, OverloadError
@@ -27,6 +32,7 @@ from gnncompose.deployment.history import DeploymentError
 from gnncompose.deployment.metrics import Metrics
 from gnncompose.deployment.protocol import TOO_LARGE, RequestError, Signature, read_request, write_answer
 from gnncompose.deployment.rows import Rows
+from gnncompose.deployment.served import NICENESS
 from gnncompose.errors import EvaluationError
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -34,6 +40,12 @@ EXTENSIONS = ["binary_tensor_data"]
 UNAUTHORIZED, NOT_FOUND, TIMEOUT, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 401, 404, 408, 422, 429, 500, 503
 log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def go_last() -> None:
+    """Let all other threads go before this one, where the system can do that for a thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 @dataclass(eq=False)
@@ -49,6 +61,7 @@ class Service:
         body_timeout_s: How long a request's body may take to come.
         figures: What was served of late.
         rows: The latest rows, for whoever watches.
+        changes: Where deployments are changed: a thread of its own, which those who are served go before.
         drift: Tells each signal that is watched, as plain data: `signal`, `value`, `alarmed`, `since`; None where none
             is.
     """
@@ -61,6 +74,7 @@ class Service:
     body_timeout_s: float = 10.0
     figures: Figures = field(default_factory=Figures)
     rows: Rows = field(default_factory=Rows)
+    changes: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "changes", go_last))
     drift: Callable[[], object] | None = None
 
     def versions(self) -> list[str]:
@@ -110,10 +124,9 @@ def status_of(problem: Exception) -> int:
     return UNPROCESSABLE if isinstance(problem, EvaluationError) else INTERNAL
 
 
-def inference_app(service: Service) -> Starlette:
+def inference_app(service: Service) -> ASGIApp:
     """The application that clients talk to."""
     paths = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-    # What is asked most often is looked for first.
     routes = [Route(f"{path}/infer", _guarded(service, _infer), methods=["POST"]) for path in paths]
     for path in paths:
         routes += [
@@ -125,7 +138,8 @@ def inference_app(service: Service) -> Starlette:
         Route("/v2/health/live", _open(service, _live), methods=["GET"]),
         Route("/v2/health/ready", _open(service, _ready), methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={404: _nothing_there, 405: _other_method})
+    handlers = {404: _nothing_there, 405: _other_method}
+    return _Direct(Starlette(routes=routes, exception_handlers=handlers), service)
 
 
 ServiceHandler = Callable[[Service, Request], Awaitable[Response]]
@@ -210,65 +224,114 @@ async def _model_ready(service: Service, request: Request) -> Response:
     return answer(document, 200 if service.is_ready else UNAVAILABLE)
 
 
+class Reply(NamedTuple):
+    """What an inference request is answered by.
+
+    Attributes:
+        status: HTTP status.
+        content: Body.
+        headers: By name, in lower case.
+        found: The answer; None where there is none.
+    """
+
+    status: int
+    content: bytes
+    headers: dict[str, str]
+    found: Answered | None = None
+
+
+JSON, BYTES = {"content-type": "application/json"}, {"content-type": "application/octet-stream"}
+CLOSE = {"connection": "close"}
+
+
 async def _infer(service: Service, request: Request) -> Response:
+    reply = await _replied(service, _asked(service, request), dict(request.headers), request.receive)
+    return Response(reply.content, reply.status, reply.headers)
+
+
+async def _replied(service: Service, problem: str | None, headers: Mapping[str, str], receive: Receive) -> Reply:
+    """Answer a request to a model, unless there is a problem with its name, and count it."""
     started = time.perf_counter()
-    response, found = await _inferred(service, request)
-    status = response.status_code
-    service.note("rest", str(status), status, time.perf_counter() - started, found)
-    return response
+    reply = _told(problem, NOT_FOUND) if problem else await _inferred(service, headers, receive)
+    service.note("rest", str(reply.status), reply.status, time.perf_counter() - started, reply.found)
+    return reply
 
 
-async def _inferred(service: Service, request: Request) -> tuple[Response, Answered | None]:
-    if problem := _asked(service, request):
-        return answer({"error": problem}, NOT_FOUND), None
+def _told(text: str, status: int, headers: Mapping[str, str] = JSON) -> Reply:
+    return Reply(status, orjson.dumps({"error": text}), {**JSON, **headers})
+
+
+async def _inferred(service: Service, headers: Mapping[str, str], receive: Receive) -> Reply:
     try:
-        body = await _body(request, service)
-        read = read_request(body, request.headers.get(HEADER_LENGTH), service.signature)
+        body = await _body(receive, headers.get("content-length", ""), service)
+        read = read_request(body, headers.get(HEADER_LENGTH), service.signature)
         found = await service.batcher(read.x)
     except ClientDisconnect:
-        return Response(status_code=TIMEOUT), None
+        return Reply(TIMEOUT, b"", {})
     except TimeoutError:
-        return answer({"error": f"the body took longer than {service.body_timeout_s:g} s"}, TIMEOUT, CLOSE), None
+        return _told(f"the body took longer than {service.body_timeout_s:g} s", TIMEOUT, CLOSE)
     except Exception as problem:
         status = status_of(problem)
         if status == INTERNAL:
             log.exception("a request failed")
-        text = "the server failed; see its log" if status == INTERNAL else str(problem)
-        return answer({"error": text}, status, _headers(problem)), None
+        return _told("the server failed; see its log" if status == INTERNAL else str(problem), status, _also(problem))
     row = service.rows.tell(read.x, found.y, found.version)
-    content, header = write_answer(found.y, str(found.version), row, read, service.signature)
-    if header is None:
-        return Response(content, media_type="application/json"), found
-    headers = {"Inference-Header-Content-Length": str(header)}
-    return Response(content, headers=headers, media_type="application/octet-stream"), found
+    content, length = write_answer(found.y, str(found.version), row, read, service.signature)
+    return Reply(200, content, JSON if length is None else {**BYTES, HEADER_LENGTH: str(length)}, found)
 
 
-CLOSE = {"Connection": "close"}
-
-
-def _headers(problem: Exception) -> dict[str, str] | None:
+def _also(problem: Exception) -> dict[str, str]:
+    """Headers that go with a problem."""
     if isinstance(problem, OverloadError):
-        return {"Retry-After": str(problem.retry_after_s)}
-    return CLOSE if isinstance(problem, RequestError) and problem.status == TOO_LARGE else None
+        return {"retry-after": str(problem.retry_after_s)}
+    return CLOSE if isinstance(problem, RequestError) and problem.status == TOO_LARGE else {}
 
 
-async def _body(request: Request, service: Service) -> bytes:
+async def _body(receive: Receive, stated: str, service: Service) -> bytes:
     """The body, which is turned away before it is read where its length says that it is too long.
 
     Raises:
         RequestError: It is too long.
         TimeoutError: It takes too long to come.
+        ClientDisconnect: The client is gone.
     """
     most = service.signature.most_bytes
-    stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > most:
         raise RequestError(f"the body has {stated} bytes; send at most {most}", TOO_LARGE)
     parts: list[bytes] = []
-    size = 0
+    size, more = 0, True
     async with asyncio.timeout(service.body_timeout_s):
-        async for part in request.stream():
-            size += len(part)
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+            size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > most:
                 raise RequestError(f"the body has over {most} bytes; send fewer rows at once", TOO_LARGE)
-            parts.append(part)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Direct:
+    """Answers inference requests to the live model without a detour through routes; all others go on to an app.
+
+    Most requests are these, and of a small model's the routes would be a third.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._path = f"/v2/models/{service.signature.name}/infer"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI, HTTP connection scope."""
+        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if self._service.token is not None and not shows(headers.get("authorization"), self._service.token):
+            return await self._app(scope, receive, send)
+        reply = await _replied(self._service, None, headers, receive)
+        told = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
+        told.append((b"content-length", str(len(reply.content)).encode("ascii")))
+        await send({"type": "http.response.start", "status": reply.status, "headers": told})
+        await send({"type": "http.response.body", "body": reply.content})

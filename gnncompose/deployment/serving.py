@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -165,6 +166,8 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
         DeploymentError: An address is taken, or the certificate cannot be read.
     """
     sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # what is there by now stays; to look through it again and again would take milliseconds
     metrics = Metrics()
     batcher = Batcher(engine.answer, serving.batching, metrics.batch_rows.observe, engine.is_quick)
     service = Service(engine, batcher, _signature(engine.task, serving), metrics, serving.token)
@@ -187,7 +190,7 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
                 f"http://127.0.0.1:{_port(admin)}",
             )
         )
-        checking = asyncio.create_task(_check(engine))
+        checking = asyncio.create_task(_check(service))
         await ended.wait()
         checking.cancel()
         await batcher.close(serving.patience_s)
@@ -197,6 +200,7 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
         for server in (client, admin):
             server.should_exit = True
         await asyncio.gather(*tasks, return_exceptions=True)
+        service.changes.shutdown()
         await asyncio.to_thread(engine.close)
 
 
@@ -266,8 +270,8 @@ def _port(server: _Server) -> int:
     return server.servers[0].sockets[0].getsockname()[1]
 
 
-async def _check(engine: Engine) -> None:
+async def _check(service: Service) -> None:
     """Hold deployments to their bounds, now and then."""
     while True:
         await asyncio.sleep(CHECK_EVERY_S)
-        await asyncio.to_thread(engine.check)
+        await asyncio.get_running_loop().run_in_executor(service.changes, service.engine.check)

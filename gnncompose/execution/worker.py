@@ -40,6 +40,7 @@ class Limits:
         threads: Threads of its sessions.
         cache_bytes: Most bytes of outputs that it keeps, on top of `memory_bytes`.
         providers: Execution providers of its sessions.
+        niceness: By how much others go before it, as `nice` counts.
     """
 
     memory_bytes: int = 4 << 30
@@ -47,6 +48,7 @@ class Limits:
     threads: int = 1
     cache_bytes: int = 0
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    niceness: int = 0
 
 
 def admit(workspace: Workspace, operator: Operator, content: bytes, unchecked: str | None) -> None:
@@ -127,6 +129,7 @@ def _failure(problem: Exception) -> dict[str, str | bool]:
 
 
 def _confine(connection: socket.socket, limits: Limits) -> None:
+    os.nice(limits.niceness)
     with contextlib.suppress(OSError):  # Linux only: where memory runs out, this process goes, and not its caller
         Path("/proc/self/oom_score_adj").write_text("1000")
     if sys.platform == "linux":  # macOS refuses a bound below the address space that every process has there

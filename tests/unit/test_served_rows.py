@@ -39,10 +39,21 @@ def test_since__begins_within_rows_that_came_together():
 
 
 def test_rows__forgets_the_oldest_beyond_its_bytes():
-    rows = filled(100, most_bytes=10 * 3 * 8)
+    rows = Rows(most_bytes=1000)
+    for number in range(100):
+        rows.tell(np.zeros((3, 5), dtype=np.float32), np.zeros((3, 2), dtype=np.float32), number)
     found = told(rows)
-    assert int(found["first"]) == 270
-    assert len(found["x"]) == 30
+    assert 1000 - 84 <= found["x"].nbytes + found["answers"].nbytes <= 1000 + 84
+    assert int(found["first"]) + len(found["x"]) == 300
+
+
+def test_rows__that_came_apart_are_told_as_they_came():
+    rows = Rows()
+    for number in range(1000):
+        rows.tell(np.full((1, 2), number, dtype=np.float32), np.zeros((1, 1), dtype=np.float32), number // 300)
+    found = told(rows, since=450, most=10_000)
+    assert found["x"][:, 0].tolist() == list(range(450, 1000))
+    assert found["versions"].tolist() == [number // 300 for number in range(450, 1000)]
 
 
 def test_since__ends_where_rows_have_another_shape():
