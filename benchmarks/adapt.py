@@ -18,7 +18,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import csv
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rows import write_csv
+from rows import read_csv, write_csv
 from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
 from suite import HERE, RESULTS, RUNS, names, read_arguments, run_script, whole_number
@@ -162,14 +161,6 @@ def figure_of(rows: list[Row], value: Callable[[Row], float]) -> Figure:
     low, high = bootstrap_interval(values, np.random.default_rng(0))
     mean = interquartile_mean(values.reshape(-1, 1).T)
     return Figure(float(mean[0]), float(low[0]), float(high[0]), digits=3)
-
-
-def read_csv(path: Path) -> list[Row]:
-    """Rows of a file, as text; none where there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [dict(line) for line in csv.DictReader(file)]
 
 
 def main(arguments: list[str]) -> int:

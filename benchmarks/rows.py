@@ -134,6 +134,14 @@ def write_rows(rows: Iterable[Row], directory: Path) -> list[Path]:
     return [directory / f"{agent}.csv" for agent in sorted(agents)]
 
 
+def read_csv(path: Path) -> list[dict[str, object]]:
+    """Rows of a file, as text; none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [dict(line) for line in csv.DictReader(file)]
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a CSV file whole or not at all."""
     text = io.StringIO(newline="")

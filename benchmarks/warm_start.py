@@ -17,14 +17,13 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rows import write_csv
+from rows import read_csv, write_csv
 from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
 from suite import HERE, RESULTS, RUNS, names, read_arguments, run_script, whole_number
@@ -140,12 +139,6 @@ def main(arguments: list[str]) -> int:
         for path in paths:
             shutil.copy(path, published / path.name)
     return 0
-
-
-def read_csv(path: Path) -> list[Row]:
-    """Rows of a file, as text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [dict(line) for line in csv.DictReader(file)]
 
 
 if __name__ == "__main__":
