@@ -17,6 +17,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,7 @@ class Watcher:
             live, task.space, agent, trigger, self._rows, self._bound(task), generator, settings, old
         )
         self._stamp = (task.directory / CATALOG_FILE).stat().st_mtime_ns
+        self._told: str | None = ""  # of drift
         self._since = self._label = self._count = 0
         self._places: deque[tuple[int, int, int]] = deque()  # of stretches: first row there, first number here, rows
 
@@ -251,6 +253,7 @@ class Watcher:
         live = self._live()
         if live.id != self.controller.live.id:  # someone else swapped, or the server rolled back
             self.controller.live = live
+        self._tell_drift()
         adapted = self.controller.act()
         if adapted is not None and adapted.swapped:
             self._swap(adapted, live)
@@ -279,6 +282,16 @@ class Watcher:
             if there <= row < there + rows:
                 return here + row - there
         return None
+
+    def _tell_drift(self) -> None:
+        """Let the dashboard show why a search is due, or that none is."""
+        due = self.controller.due
+        if due == self._told:
+            return
+        since = None if due is None else datetime.now(UTC).isoformat(timespec="seconds")
+        state = {"signal": due or "every signal", "value": None, "alarmed": due is not None, "since": since}
+        self._admin.change("drift", signals=[state])
+        self._told = due
 
     def _live(self) -> Composition:
         """What is live; where the catalog no longer has it, the best single model takes its place at once.

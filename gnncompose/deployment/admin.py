@@ -223,7 +223,12 @@ def _labels(service: Service, document: dict[str, Any]) -> dict[str, Any]:
         raise GnncomposeError('"rows" are to be numbers of rows')
     if not all(type(label) in (int, float, str) for label in labels):
         raise GnncomposeError('"labels" are to be numbers or texts')
-    return {"labels": service.rows.label(rows, labels)}
+    told = service.rows.label(rows, labels)
+    if service.signature.output.type.domain == "probs":
+        answers = zip(service.rows.answers_of(rows), labels, strict=True)
+        right = [int(y.argmax()) == label for y, label in answers if y is not None]
+        service.figures.tell_labels(sum(right), len(right))
+    return {"labels": told}
 
 
 def _drift(service: Service, document: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,6 +103,18 @@ class Rows:
             self._labels.extend(zip(rows, labels, strict=True))
             self._labelled += len(rows)
             return self._labelled
+
+    def answers_of(self, rows: Sequence[int]) -> list[np.ndarray | None]:
+        """What was answered to each of some rows; None for those that are not kept any more."""
+        with self._lock:
+            kept = [*self._kept, *self._loose]
+        firsts = [answers.first for answers in kept]
+        found: list[np.ndarray | None] = []
+        for row in rows:
+            place = bisect_right(firsts, row) - 1
+            within = row - firsts[place] if place >= 0 else -1
+            found.append(kept[place].y[within] if 0 <= within < len(kept[place].y) else None)
+        return found
 
     def since(self, row: int, label: int, most: int) -> bytes:
         """What came since a row and a label, oldest first, as the bytes of an `.npz`.

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -331,6 +332,7 @@ def _deploy_or_not(server: Server, task: Task, name: str) -> None:
         server.deploy(alone(task, name))
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 def test_serve__by_tls_and_only_with_the_token(task: Task, rows: np.ndarray, tmp_path: Path):
     certificate, key, token = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "token"
     token.write_text("open sesame\n")

@@ -64,6 +64,12 @@ def test_watcher__swaps_when_the_data_change(server: Server, task: Task):
     ask(server, clean, generator.integers(len(clean.y), size=256))
     assert watcher.once() is None
     assert live(server) == "logistic(input)"
+    assert server.admin("/figures")[1]["drift"] == [
+        {"signal": "every signal", "value": None, "alarmed": False, "since": None}
+    ]
+    time.sleep(1.1)  # the second that runs is not told
+    accuracy = [value for value in server.admin("/figures")[1]["figures"]["accuracy"] if value is not None]
+    assert min(accuracy) > 0.9
     found = None
     for _ in range(10):
         ask(server, fog, generator.integers(len(fog.y), size=96))

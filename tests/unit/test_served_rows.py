@@ -79,6 +79,14 @@ def test_label__refuses_what_was_not_answered(numbers, labels):
         filled(2).label(numbers, labels)
 
 
+def test_answers_of__finds_each_row_that_is_kept():
+    rows = filled(300, size=2)
+    found = rows.answers_of([0, 599, 301, 600])
+    assert [None if y is None else float(y[0]) for y in found] == [0.0, 1198.0, 602.0, None]
+    few = filled(100, most_bytes=100)
+    assert few.answers_of([0]) == [None]
+
+
 def test_since__tells_text_without_pickle():
     rows = Rows()
     rows.tell(np.array(["a", "bc"], dtype=object), np.zeros((2, 2), dtype=np.float32), 1)
