@@ -34,7 +34,7 @@ DATATYPES = {
     "float64": "FP64",
     "str": "BYTES",
 }
-KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf", "U": "U"}
+KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf", "U": ""}
 LENGTH = struct.Struct("<I")
 BAD_REQUEST, TOO_LARGE = 400, 413
 FIRST_ROW = "first_row"
@@ -237,23 +237,22 @@ def _from_json(data: object, tensor: Mapping[str, Any], signature: Signature) ->
         array = np.array(data, dtype=object if target.kind == "U" else None)
     except ValueError:
         raise RequestError(f'"data" of input "{port.name}" is nested unevenly') from None
-    if array.dtype.kind == "O":
-        array = _as_typed(array, target)
-    if array.dtype.kind not in KINDS[target.kind]:
+    if target.kind == "f" and array.dtype.kind == "O":
+        array = _with_missing(array)
+    is_text = target.kind == "U" and all(type(value) is str for value in array.flat)
+    if not is_text and array.dtype.kind not in KINDS[target.kind]:
         raise RequestError(f'"data" of input "{port.name}" is to hold nothing but {DATATYPES[port.type.dtype]}')
     if array.size != math.prod(shape):
         raise RequestError(f'"data" of input "{port.name}" has {array.size} values, not those of a {list(shape)}')
     if target.kind in "iu" and not _within(array, target):
         raise RequestError(f'"data" of input "{port.name}" has numbers beyond {DATATYPES[port.type.dtype]}')
     with np.errstate(over="ignore"):
-        return (array.astype(object) if target.kind == "U" else array.astype(target)).reshape(shape)
+        return (array if is_text else array.astype(target)).reshape(shape)
 
 
-def _as_typed(array: np.ndarray, target: np.dtype) -> np.ndarray:
-    """Texts, or numbers of which some are missing, as such; whatever else is left as it is."""
-    if target.kind == "U" and all(type(value) is str for value in array.flat):
-        return array.astype(np.str_)
-    if target.kind == "f" and all(value is None or type(value) in (int, float) for value in array.flat):
+def _with_missing(array: np.ndarray) -> np.ndarray:
+    """Numbers of which some are missing as such; whatever else is left as it is."""
+    if all(value is None or type(value) in (int, float) for value in array.flat):
         return array.astype(np.float64)
     return array
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gnncompose.catalog.operator import Port
@@ -64,6 +64,7 @@ def test_bytes__come_back_as_they_were(values):
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
+@example(["a\0", "\0"])
 def test_bytes__of_texts_come_back_as_they_were(texts):
     x = np.array(texts, dtype=object)
     try:
