@@ -15,6 +15,7 @@ Port = Annotated[int, typer.Option(min=0, max=65535)]
 
 @serves.command()
 def serve(
+    task: TaskOption,
     composition: Annotated[
         Path | None,
         typer.Argument(
@@ -22,7 +23,6 @@ def serve(
             help="A *.composition.json, or a run folder for the best one in it; left out, what was live last goes on.",
         ),
     ] = None,
-    task: TaskOption = "",
     state: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the history of deployments and the admin token lie.")
     ] = Path("deployment"),
