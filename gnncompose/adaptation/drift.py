@@ -41,6 +41,11 @@ class Reference:
     answers: np.ndarray
     errors: np.ndarray | None = None
 
+    @classmethod
+    def of(cls, x: np.ndarray, answers: np.ndarray, y: np.ndarray) -> Reference:
+        """Of labelled rows that were answered."""
+        return cls(x, answers, errors_of(answers, y))
+
 
 def errors_of(answers: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " row"] | None:
     """1 where the most probable class is not the label, else 0; None where answers are no classes."""

@@ -92,7 +92,7 @@ class Recorded:
     def usual(self, composition: Composition, condition: str) -> Reference:
         """What is usual in a condition: inputs, what a composition answers, and its errors."""
         split, answers = self.split(condition), self.answers(composition, condition)
-        return Reference(split.x, answers, errors_of(answers, split.y))
+        return Reference.of(split.x, answers, split.y)
 
     def truth(self, composition: Composition) -> Float[np.ndarray, " state"]:
         """The rewards of a composition in each state, on test data."""
@@ -135,8 +135,7 @@ class StreamedRows:
 
     def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
         """See `Seen.reference`."""
-        answers = self.answers(composition, rows)
-        return Reference(self.gathered(rows, "x"), answers, errors_of(answers, self.gathered(rows, "y")))
+        return Reference.of(self.gathered(rows, "x"), self.answers(composition, rows), self.gathered(rows, "y"))
 
     def answers(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> np.ndarray:
         """[rows, ...]: what a composition really answers on rows."""
@@ -269,8 +268,7 @@ def replay(
         past = block - late
         if past >= 0:
             due = np.arange(past, past + BLOCK)
-            told = np.concatenate(given)[due]
-            controller.labels(due, errors_of(told, seen.gathered(due, "y")))
+            controller.labels(due, errors_of(given[past // BLOCK], seen.gathered(due, "y")))
         found = controller.act()
         if found is not None:
             adapted.append(found)

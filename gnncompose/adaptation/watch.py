@@ -37,10 +37,9 @@ from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.work import answers as answers_of
 from gnncompose.execution.worker import Limits
 from gnncompose.reward import Reward
-from gnncompose.tasks.bundle import load_task
+from gnncompose.tasks.bundle import CATALOG_FILE, load_task
 from gnncompose.tasks.task import Split, Task, World
 
-CATALOG_FILE = "catalog.yaml"
 LIVE = "live"  # the condition that the latest rows are in, whatever it is
 ANSWER_S = 60.0
 NICER = 19
@@ -119,7 +118,7 @@ class LiveRows(Seen):
         numbers = range(first, first + len(x))
         self._x.update(zip(numbers, x, strict=True))
         self._answers.update(zip(numbers, answers, strict=True))
-        for number in range(min(self._x), first + len(x) - self._most):
+        for number in range(next(iter(self._x)), first + len(x) - self._most):
             for kept in (self._x, self._answers, self._y):
                 kept.pop(number, None)
 
@@ -148,7 +147,7 @@ class LiveRows(Seen):
     def usual(self, composition: Composition, split: Split) -> Reference:
         """What is usual on some data."""
         found = self._isolation.runner(composition).call(answers_of, composition, split)
-        return Reference(split.x, found, errors_of(found, split.y))
+        return Reference.of(split.x, found, split.y)
 
     def take(self, task: Task) -> None:
         """Go on with a changed catalog."""

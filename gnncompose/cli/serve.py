@@ -55,7 +55,15 @@ def serve(
 
     try:
         from gnncompose.deployment.batching import Batching
-        from gnncompose.deployment.serving import Addresses, Listening, Serving, admin_token_in, event_loop, log_as_json
+        from gnncompose.deployment.serving import (
+            TOKEN_FILE,
+            Addresses,
+            Listening,
+            Serving,
+            admin_token_in,
+            event_loop,
+            log_as_json,
+        )
         from gnncompose.deployment.serving import serve as serve_engine
     except ModuleNotFoundError as problem:
         raise DeploymentError(f"serving needs {problem.name}; run pip install 'gnncompose[serve]'") from None
@@ -84,7 +92,7 @@ def serve(
                 "rest": listening.rest,
                 "grpc": listening.grpc,
                 "admin": listening.admin,
-                "admin_token_file": str(state / "admin-token"),
+                "admin_token_file": str(state / TOKEN_FILE),
             }
         )
 

@@ -55,8 +55,8 @@ def admin_app(service: Service, token: str) -> Starlette:
         Route("/history", _reading(service, _history), methods=["GET"]),
         Route("/metrics", _metrics(service), methods=["GET"]),
         Route("/rows", _rows(service), methods=["GET"]),
-        Route("/labels", _changing(service, _labels), methods=["POST"]),
-        Route("/drift", _changing(service, _drift), methods=["POST"]),
+        Route("/labels", _heeding(service, _labels), methods=["POST"]),
+        Route("/drift", _heeding(service, _drift), methods=["POST"]),
         Route("/reload", _changing(service, _reload), methods=["POST"]),
         Route("/deploy", _changing(service, _deploy), methods=["POST"]),
         Route("/promote", _changing(service, _promote), methods=["POST"]),
@@ -156,6 +156,18 @@ def _changing(service: Service, change: Change) -> Callable[[Request], Awaitable
             return answer({"error": str(problem)}, BAD_REQUEST)
         service.metrics.changes.labels(request.url.path.strip("/")).inc()
         return answer(done)
+
+    return handle
+
+
+def _heeding(service: Service, heed: Change) -> Callable[[Request], Awaitable[Response]]:
+    """What is told, and changes no deployment: it waits for none that is under way."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return answer(await run_in_threadpool(heed, service, await _document(request)))
+        except GnncomposeError as problem:
+            return answer({"error": str(problem)}, BAD_REQUEST)
 
     return handle
 

@@ -146,6 +146,13 @@ class Engine:
             raise DeploymentError("nothing is served")
         return live
 
+    @property
+    def versions(self) -> list[int]:
+        """The versions that give answers now: the live one, and a canary."""
+        live, tried = self._serving.live, self._tried
+        answering = [live, tried.served if tried is not None and tried.how == "canary" else None]
+        return [served.version for served in answering if served is not None]
+
     def is_quick(self, rows: int) -> bool:
         """Whether so many rows are answered sooner than another thread would be woken for them."""
         live, tried = self._serving.live, self._tried

@@ -79,11 +79,7 @@ class Service:
 
     def versions(self) -> list[str]:
         """The versions that answer now: the live one, and a canary."""
-        status = self.engine.status()
-        tried = status["tried"]
-        found = [status["live"]] if status["live"] else []
-        found += [tried] if tried and tried["how"] == "canary" else []
-        return [str(told["version"]) for told in found]
+        return [str(version) for version in self.engine.versions]
 
     @property
     def is_ready(self) -> bool:
