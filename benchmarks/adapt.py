@@ -18,18 +18,16 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rows import read_csv, write_csv
+from rows import publish, read_csv, write_csv
 from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
-from suite import HERE, RESULTS, RUNS, names, read_arguments, run_script, whole_number
+from suite import HERE, RUNS, names, read_arguments, run_script, whole_number
 
 from gnncompose.errors import GnncomposeError
 from gnncompose.stats import bootstrap_interval, interquartile_mean
@@ -60,18 +58,14 @@ Row = dict[str, object]
 
 
 @cache
-def opened(task: str) -> tuple[Recorded, Scenario]:
+def opened_once(task: str) -> tuple[Recorded, Scenario]:
     """A task with its table, and its scenario made longer; once a process."""
-    from gnncompose.adaptation.replay import Recorded
-    from gnncompose.adaptation.stream import scenario_of, states_of
+    from gnncompose.adaptation.runs import opened
     from gnncompose.evaluation.cost import load_prices
     from gnncompose.reward import WeightedSum
     from gnncompose.tasks.shipped import open_task
 
-    built = open_task(task)
-    given = scenario_of(built, None)
-    scenario = replace(given, steps=tuple(replace(step, rows=step.rows * STRETCH) for step in given.steps))
-    return Recorded(built, load_prices(), WeightedSum(**WEIGHTS), states_of(scenario)), scenario
+    return opened(open_task(task), None, STRETCH, load_prices(), WeightedSum(**WEIGHTS))
 
 
 def agent_of(name: str, task: str) -> Agent:
@@ -106,25 +100,22 @@ def rows_of(task: str, change: str, seed: int, ways: Sequence[str]) -> list[Row]
     import torch
 
     from gnncompose.adaptation.controller import Settings
-    from gnncompose.adaptation.replay import replay
-    from gnncompose.adaptation.runs import figures_of
-    from gnncompose.adaptation.stream import Gradual, Mixed, Recurring, Sudden, stream_of
-    from gnncompose.tasks.shipped import open_task
+    from gnncompose.adaptation.runs import Life, figures_of, live_through
+    from gnncompose.adaptation.stream import Gradual, Mixed, Recurring, Sudden
 
     torch.set_num_threads(1)
     changes = {"sudden": Sudden(), "gradual": Gradual(), "recurring": Recurring(), "mixed": Mixed()}
     if change not in changes:
         raise GnncomposeError(f"changes={change}: there is no such change; there are {', '.join(changes)}")
-    recorded, scenario = opened(task)
-    stream = stream_of(open_task(task), scenario, changes[change], "validation", np.random.default_rng([seed, 0]))
-    first, found = recorded.best_on_validation(stream.conditions[0]), []
+    found, opened = [], opened_once(task)
     for way in ways:
         name, when, rounds = WAYS[way]
-        agent, generator = agent_of(name, task), np.random.default_rng([seed, 1])
-        old = recorded.searched(agent, stream.conditions[0], BEFORE, generator)
         settings = Settings(rounds=rounds)
-        lived = replay(recorded, stream, agent, trigger_of(when), first, generator, settings, LATE, old)
-        figures = figures_of(stream, lived)
+        life = Life(
+            *opened, changes[change], agent_of(name, task), trigger_of(when), settings, LATE, before=BEFORE, seed=seed
+        )
+        stream = life.stream()
+        figures = figures_of(stream, live_through(life, stream))
         figures["delay_rows"] = " ".join(map(str, figures["delay_rows"]))
         own = {name: "" if figures[name] is None else figures[name] for name in FIGURES}
         found.append({"task": task, "change": change, "way": way, "seed": seed, **own})
@@ -192,11 +183,7 @@ def main(arguments: list[str]) -> int:
     text = markdown([sheet_of([row for path in paths for row in read_csv(path)])])
     print(text)
     if given["publish"] == "true":
-        published = RESULTS / "adapt"
-        published.mkdir(parents=True, exist_ok=True)
-        (published / "table.md").write_text(text, encoding="utf-8")
-        for path in paths:
-            shutil.copy(path, published / path.name)
+        publish("adapt", text, paths)
     return 0
 
 

@@ -24,9 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rows import write_csv
+from rows import publish, write_csv
 from sheets import Sheet, markdown
-from suite import RESULTS, names, read_arguments, run_script, whole_number
+from suite import names, read_arguments, run_script, whole_number
 
 from gnncompose.adaptation.detectors import BLOCK, Adwin, Detector, PageHinkley, PopulationStability
 from gnncompose.adaptation.drift import DETECTORS, Alarm, DriftMonitor, Reference
@@ -219,10 +219,7 @@ def main(arguments: list[str]) -> int:
     text = markdown(sheets_of(found))
     print(text)
     if given["publish"] == "true":
-        published = RESULTS / "drift"
-        published.mkdir(parents=True, exist_ok=True)
-        (published / "table.md").write_text(text, encoding="utf-8")
-        write_csv(published / "rows.csv", COLUMNS, found)
+        write_csv(publish("drift", text) / "rows.csv", COLUMNS, found)
     summary = {
         name: {way: figures_of([r for r in found if r["task"] == name and r["way"] == way]) for way in WAYS}
         for name in names(given["tasks"])

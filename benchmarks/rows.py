@@ -9,13 +9,14 @@ import csv
 import datetime
 import io
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
-from suite import BenchmarkError, Cell, Key
+from suite import RESULTS, BenchmarkError, Cell, Key
 
 from gnncompose.stats import best_at
 from gnncompose.tracking.files import write_atomically
@@ -132,6 +133,16 @@ def write_rows(rows: Iterable[Row], directory: Path) -> list[Path]:
     for agent, own in agents.items():
         write_csv(directory / f"{agent}.csv", COLUMNS, sorted(own, key=key_of))
     return [directory / f"{agent}.csv" for agent in sorted(agents)]
+
+
+def publish(name: str, table: str, files: Sequence[Path] = ()) -> Path:
+    """Put a table, and copies of the files that it is made from, into a folder of the results; the folder."""
+    folder = RESULTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "table.md", table.encode())
+    for path in files:
+        shutil.copy(path, folder / path.name)
+    return folder
 
 
 def read_csv(path: Path) -> list[dict[str, object]]:

@@ -17,16 +17,15 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rows import read_csv, write_csv
+from rows import publish, read_csv, write_csv
 from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
-from suite import HERE, RESULTS, RUNS, names, read_arguments, run_script, whole_number
+from suite import HERE, RUNS, names, read_arguments, run_script, whole_number
 
 from gnncompose.stats import best_at, bootstrap_interval, interquartile_mean, normalised_regret
 
@@ -133,11 +132,7 @@ def main(arguments: list[str]) -> int:
     text = markdown([sheet_of([row for path in paths for row in read_csv(path)])])
     print(text)
     if given["publish"] == "true":
-        published = RESULTS / "warm_start"
-        published.mkdir(parents=True, exist_ok=True)
-        (published / "table.md").write_text(text, encoding="utf-8")
-        for path in paths:
-            shutil.copy(path, published / path.name)
+        publish("warm_start", text, paths)
     return 0
 
 

@@ -24,13 +24,14 @@ def adapt(config: DictConfig) -> None:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from gnncompose.adaptation.runs import Life, run_adaptation
+    from gnncompose.adaptation.runs import Life, opened, run_adaptation
     from gnncompose.launch import set_threads
 
+    task, prices, reward = (instantiate(leaf) for leaf in (config.task, config.resources, config.reward))
+    recorded, scenario = opened(task, config.scenario, config.stretch, prices, reward)
     life = Life(
-        task=instantiate(config.task),
-        scenario=config.scenario,
-        stretch=config.stretch,
+        recorded=recorded,
+        scenario=scenario,
         change=instantiate(config.change),
         agent=instantiate(config.agent, _convert_="all"),
         trigger=instantiate(config.trigger),
@@ -42,7 +43,7 @@ def adapt(config: DictConfig) -> None:
     set_threads(config.threads)
     folder = Path(HydraConfig.get().runtime.output_dir)
     record = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-    figures = run_adaptation(folder, life, instantiate(config.resources), instantiate(config.reward), record)
+    figures = run_adaptation(folder, life, record)
     print(json.dumps(figures))
 
 

@@ -39,7 +39,8 @@ class Recorded:
     """A task with its recorded table, and real answers of its compositions.
 
     Attributes:
-        task: The recorded part of the task.
+        built: The task with its data and artifacts.
+        task: The recorded part of it.
     """
 
     def __init__(self, task: Task, prices: Prices, reward: Reward, conditions: Sequence[str]) -> None:
@@ -55,7 +56,7 @@ class Recorded:
             TableError: There is no table, or it lacks a condition.
         """
         self.conditions = tuple(conditions)
-        self._built = task
+        self.built = task
         self._evaluators = [TableEvaluator(task, World(condition), prices) for condition in conditions]
         self.task = self._evaluators[0].task
         self._bound = [reward.bind(self.task.catalog, prices, World(condition)) for condition in conditions]
@@ -73,7 +74,7 @@ class Recorded:
 
     def split(self, condition: str) -> Split:
         """The data of a condition that streams are drawn from."""
-        return self._built.split(condition, SPLIT)
+        return self.built.split(condition, SPLIT)
 
     def answers(self, composition: Composition, condition: str) -> np.ndarray:
         """[rows, ...]: what a composition really answers on the data of a condition.
@@ -84,7 +85,7 @@ class Recorded:
         key = composition.id, condition
         if key not in self._answers:
             document = composition_to_json(composition) | {"catalog": None}
-            built = composition_from_json(document, self._built.catalog, self._built.input.type, name=str(composition))
+            built = composition_from_json(document, self.built.catalog, self.built.input.type, name=str(composition))
             runner = self._isolation.runner(built)
             self._answers[key] = runner.call(answers_of, built, self.split(condition))
         return self._answers[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.parquet as parquet
 from tqdm import tqdm
 
 from gnncompose.adaptation.controller import Settings, Trigger
-from gnncompose.adaptation.replay import BLOCK, Recorded, Replayed, replay
+from gnncompose.adaptation.replay import BLOCK, SPLIT, Recorded, Replayed, replay
 from gnncompose.adaptation.stream import Change, Stream, scenario_of, states_of, stream_of
 from gnncompose.agents.agent import Agent
 from gnncompose.evaluation.cost import Prices
@@ -31,9 +32,8 @@ class Life:
     """What is replayed.
 
     Attributes:
-        task: Built, with a recorded table.
-        scenario: Name of one of the task's; None for its first.
-        stretch: By how much its steps are longer than the task has them.
+        recorded: A task with its recorded table.
+        scenario: What comes.
         change: How its states follow one another.
         agent: Who searches.
         trigger: Says when.
@@ -43,9 +43,8 @@ class Life:
         seed: Source of all randomness.
     """
 
-    task: Task
-    scenario: str | None
-    stretch: float
+    recorded: Recorded
+    scenario: Scenario
     change: Change
     agent: Agent
     trigger: Trigger
@@ -54,29 +53,47 @@ class Life:
     before: int
     seed: int
 
+    def stream(self) -> Stream:
+        """What comes, drawn by the seed."""
+        generator = np.random.default_rng([self.seed, 0])
+        return stream_of(self.recorded.built, self.scenario, self.change, SPLIT, generator)
 
-def live_through(life: Life, prices: Prices, reward: Reward) -> tuple[Stream, Replayed]:
-    """Deploy what is best on the scenario's first state, and let the stream come.
+
+def opened(
+    task: Task, scenario: str | None, stretch: float, prices: Prices, reward: Reward
+) -> tuple[Recorded, Scenario]:
+    """A task with its recorded table, and one of its scenarios.
+
+    Args:
+        task: Built.
+        scenario: Its name; None for the task's first.
+        stretch: By how much its steps are longer than the task has them.
+        prices: What resources cost.
+        reward: Says how good an evaluation is.
 
     Raises:
         TaskError: There is no such scenario.
         TableError: The task has no recorded table, or it lacks a state.
     """
-    given = scenario_of(life.task, life.scenario)
-    steps = tuple(replace(step, rows=max(BLOCK, round(step.rows * life.stretch))) for step in given.steps)
-    scenario = Scenario(given.name, steps)
-    recorded = Recorded(life.task, prices, reward, states_of(scenario))
-    stream = stream_of(life.task, scenario, life.change, "validation", np.random.default_rng([life.seed, 0]))
-    first, generator = recorded.best_on_validation(stream.conditions[0]), np.random.default_rng([life.seed, 1])
-    old = recorded.searched(life.agent, stream.conditions[0], life.before, generator) if life.before else []
+    given = scenario_of(task, scenario)
+    steps = tuple(replace(step, rows=max(BLOCK, round(step.rows * stretch))) for step in given.steps)
+    longer = Scenario(given.name, steps)
+    return Recorded(task, prices, reward, states_of(longer)), longer
+
+
+def live_through(life: Life, stream: Stream, tell: Callable[[int], None] = lambda rows: None) -> Replayed:
+    """Deploy what is best on the stream's first state, and let it come.
+
+    Args:
+        life: What is replayed.
+        stream: Its stream.
+        tell: Is told how many rows have come since.
+    """
+    recorded, condition, generator = life.recorded, stream.conditions[0], np.random.default_rng([life.seed, 1])
+    first = recorded.best_on_validation(condition)
+    old = recorded.searched(life.agent, condition, life.before, generator) if life.before else []
     late = -(-life.late // BLOCK) * BLOCK
-    with tqdm(total=len(stream) // BLOCK * BLOCK, desc=scenario.name, unit="row", mininterval=1.0) as bar:
-
-        def tell(rows: int) -> None:
-            bar.update(rows)
-
-        found = replay(recorded, stream, life.agent, life.trigger, first, generator, life.settings, late, old, tell)
-    return stream, found
+    return replay(recorded, stream, life.agent, life.trigger, first, generator, life.settings, late, old, tell)
 
 
 def figures_of(stream: Stream, found: Replayed) -> dict[str, Any]:
@@ -113,17 +130,21 @@ def figures_of(stream: Stream, found: Replayed) -> dict[str, Any]:
     }
 
 
-def run_adaptation(folder: Path, life: Life, prices: Prices, reward: Reward, config: dict[str, Any]) -> dict[str, Any]:
+def run_adaptation(folder: Path, life: Life, config: dict[str, Any]) -> dict[str, Any]:
     """Replay, and write `timeline.parquet` and `adapt.json`; the figures.
 
     Args:
         folder: Where to.
         life: What is replayed.
-        prices: What resources cost.
-        reward: Says how good an evaluation is.
         config: All settings, for the record.
     """
-    stream, found = live_through(life, prices, reward)
+    stream = life.stream()
+    with tqdm(total=len(stream) // BLOCK * BLOCK, desc=life.scenario.name, unit="row", mininterval=1.0) as bar:
+
+        def tell(rows: int) -> None:
+            bar.update(rows)
+
+        found = live_through(life, stream, tell)
     figures = figures_of(stream, found)
     blocks = found.rows + BLOCK // 2
     timeline = arrow.table(
@@ -151,7 +172,7 @@ def run_adaptation(folder: Path, life: Life, prices: Prices, reward: Reward, con
     ]
     record = {
         "format": 1,
-        "task": life.task.name,
+        "task": life.recorded.task.name,
         "seed": life.seed,
         "figures": figures,
         "adapted": adapted,

@@ -11,7 +11,7 @@ import pytest
 from gnncompose.adaptation.controller import Adapted, Controller, Every, Never, OnDrift, Settings
 from gnncompose.adaptation.drift import Reference
 from gnncompose.adaptation.replay import BLOCK, Recorded, Replayed, StreamedRows, replay
-from gnncompose.adaptation.runs import Life, figures_of, run_adaptation
+from gnncompose.adaptation.runs import Life, figures_of, opened, run_adaptation
 from gnncompose.adaptation.stream import Stream, Sudden, stream_of
 from gnncompose.agents.local_search import LocalSearch
 from gnncompose.agents.random import Random
@@ -138,8 +138,9 @@ def test_controller__waits_for_labels_that_came_after_the_change(recorded: Recor
 
 def test_run_adaptation__writes_what_became_of_it(task: Task, stream: Stream, tmp_path: Path):
     settings = Settings(window=96, evaluations=5)
-    life = Life(task, "fog", 1.0, Sudden(), LocalSearch(), OnDrift(), settings, late=40, before=0, seed=0)
-    told = run_adaptation(tmp_path, life, load_prices(), REWARD, {"seed": 0})
+    recorded, scenario = opened(task, "fog", 1.0, load_prices(), REWARD)
+    life = Life(recorded, scenario, Sudden(), LocalSearch(), OnDrift(), settings, late=40, before=0, seed=0)
+    told = run_adaptation(tmp_path, life, {"seed": 0})
     record = json.loads((tmp_path / "adapt.json").read_text())
     timeline = parquet.read_table(tmp_path / "timeline.parquet").to_pydict()
     assert record["figures"] == told
