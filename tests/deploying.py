@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from hostile_models import classifier, floats, node
+from hostile import alone
+from hostile_models import classifier, floats, ints, node
 from onnx import ModelProto
 
 from gnncompose.composition.files import composition_to_json
-from gnncompose.composition.tree import Composition, Input, make_node
+from gnncompose.composition.tree import Composition, make_node
+from gnncompose.execution.plan import Plan
+from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.task import Task
 
 BRIGHT = 100.0  # no pixel of the data is
@@ -34,15 +37,11 @@ def _not_finite() -> ModelProto:
 def _mixing() -> ModelProto:
     """Answers a row by what is beside it."""
     nodes = [node("ReduceMean", ["logits", "rows"], "mean", keepdims=1), node("Mul", ["logits", "mean"], "mixed")]
-    from hostile_models import ints
-
     return classifier(nodes, [ints("rows", 0)], "mixed")
 
 
 def _crashing() -> ModelProto:
     """Runs out of what a process may take."""
-    from hostile_models import ints
-
     nodes = [
         node("Expand", ["logits", "huge"], "wide"),
         node("ReduceMax", ["wide", "first"], "most", keepdims=0),
@@ -60,8 +59,6 @@ def _dazzled() -> ModelProto:
         node("Mul", ["real", "nothing"], "zero"),
         node("Add", ["logits", "zero"], "judged"),
     ]
-    from hostile_models import ints
-
     return classifier(nodes, [ints("pixels", 1), floats("limit", BRIGHT), floats("nothing", 0.0)], "judged")
 
 
@@ -91,15 +88,15 @@ def odd_bundle(digits: Path, folder: Path) -> Path:
     return bundle
 
 
-def alone(task: Task, name: str) -> Composition:
-    """A model of a catalog as a composition."""
-    return Composition(make_node(task.catalog.operator(name), [Input(task.input.type)]), task.catalog.sha256)
-
-
 def joined(task: Task, combiner: str, *names: str) -> Composition:
     """Models of a catalog under a combiner."""
     inputs = [alone(task, name).root for name in names]
     return Composition(make_node(task.catalog.operator(combiner), inputs), task.catalog.sha256)
+
+
+def answers(task: Task, composition: Composition, x: np.ndarray) -> np.ndarray:
+    """What a composition answers, without any server."""
+    return Plan(composition, SessionPool(task.catalog)).run(x)
 
 
 @dataclass

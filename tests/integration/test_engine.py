@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from deploying import ODD, alone, bright, joined, odd_bundle
+from deploying import ODD, alone, answers, bright, joined, odd_bundle
 
-from gnncompose.composition.tree import Composition
+from gnncompose.composition.tree import Composition, Input, make_node
 from gnncompose.deployment.engine import Engine, Settings
 from gnncompose.deployment.history import DeploymentError, History
 from gnncompose.deployment.served import Bounds
@@ -171,18 +171,12 @@ def test_shadow__compares_and_never_answers(engine: Engine, task: Task, rows: np
     wait_until(lambda: engine.status()["tried"]["mirrored"] + engine.status()["tried"]["skipped"] == 10)
     tried = engine.status()["tried"]
     agreeing = np.mean(
-        engine.answer(rows).y.argmax(axis=1) == _answers(task, "tree", rows).argmax(axis=1)  # by another way
+        engine.answer(rows).y.argmax(axis=1)
+        == answers(task, alone(task, "tree"), rows).argmax(axis=1)  # by another way
     )
     assert tried["agreement"] == pytest.approx(agreeing, abs=1e-3)
     assert engine.promote() == 2
     assert engine.answer(rows).version == 2
-
-
-def _answers(task: Task, name: str, rows: np.ndarray) -> np.ndarray:
-    from gnncompose.execution.plan import Plan
-    from gnncompose.execution.sessions import SessionPool
-
-    return Plan(alone(task, name), SessionPool(task.catalog)).run(rows)
 
 
 def test_canary__answers_its_share(engine: Engine, task: Task, rows: np.ndarray):
@@ -211,7 +205,7 @@ def test_try_out__refuses_what_makes_no_sense(engine: Engine, task: Task, how: s
 def test_deploy__swaps_while_requests_are_answered(engine: Engine, task: Task, rows: np.ndarray):
     """Every answer is one of the compositions', whole, and none is lost."""
     names = ["logistic", "tree", "mlp"]
-    due = [_answers(task, name, rows) for name in names]
+    due = [answers(task, alone(task, name), rows) for name in names]
     wrong: list[object] = []
     answered = [0] * 3
     ended = threading.Event()
@@ -246,8 +240,6 @@ def test_deploy__swaps_while_requests_are_answered(engine: Engine, task: Task, r
 
 def test_deploy__refuses_another_output(engine: Engine, task: Task):
     transform = task.catalog.of_kind("transform")[0]
-    from gnncompose.composition.tree import Input, make_node
-
     half = Composition(make_node(transform, [Input(task.input.type)]))
     with pytest.raises(DeploymentError, match="refused"):
         engine.deploy(half, "hope")

@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from deploying import Server, alone, bright, fetch, joined, odd_bundle
+from deploying import Server, alone, answers, bright, fetch, joined, odd_bundle
 
-from gnncompose.execution.plan import Plan
-from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
@@ -40,10 +38,6 @@ def server(task: Task, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def rows(task: Task) -> np.ndarray:
     return task.split("clean", "test").x[:8]
-
-
-def answers(task: Task, composition, x: np.ndarray) -> np.ndarray:
-    return Plan(composition, SessionPool(task.catalog)).run(x)
 
 
 def infer(server: Server, body: bytes, path: str = "/v2/models/digits/infer", **headers: str):
