@@ -187,30 +187,32 @@ class Engine:
     def _answer_live(self, x: np.ndarray) -> Answered:
         while True:
             serving, live = self._serving, self.live
-            with live.held() as is_there:
-                if not is_there:
-                    continue  # swapped out meanwhile
-                try:
-                    return Answered(live.answer(x), live.version)
-                except EvaluationError:
-                    before = serving.before
-                    found = None if before is None or before is live else self._answer_of(before, x)
-                    if found is not None:
-                        self._failed(live)
-                        return found
-                    if serving.live is self._serving.live:  # most likely these rows are to blame
-                        raise
+            if not live.hold():
+                continue  # swapped out meanwhile
+            try:
+                return Answered(live.answer(x), live.version)
+            except EvaluationError:
+                before = serving.before
+                found = None if before is None or before is live else self._answer_of(before, x)
+                if found is not None:
+                    self._failed(live)
+                    return found
+                if serving.live is self._serving.live:  # most likely these rows are to blame
+                    raise
+            finally:
+                live.let_go()
 
     def _answer_of(self, served: Served, x: np.ndarray) -> Answered | None:
         """The answer of one that may fail; None where it does."""
-        with served.held() as is_there:
-            if not is_there:
-                return None
-            try:
-                return Answered(served.answer(x), served.version)
-            except EvaluationError as problem:
-                log.warning("failed", extra={"version": served.version, "why": str(problem)})
-                return None
+        if not served.hold():
+            return None
+        try:
+            return Answered(served.answer(x), served.version)
+        except EvaluationError as problem:
+            log.warning("failed", extra={"version": served.version, "why": str(problem)})
+            return None
+        finally:
+            served.let_go()
 
     def _failed(self, served: Served) -> None:
         """Hold a failure against a deployment, since another one answered the same rows."""

@@ -11,7 +11,8 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -38,6 +39,7 @@ KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf", "U": ""}
 LENGTH = struct.Struct("<I")
 BAD_REQUEST, TOO_LARGE = 400, 413
 FIRST_ROW = "first_row"
+REMEMBERED, REMEMBERED_BYTES = 256, 1024  # heads of requests: clients send the same one again and again
 
 
 class RequestError(GnncomposeError):
@@ -55,7 +57,7 @@ class RequestError(GnncomposeError):
         return type(self), (str(self), self.status)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signature:
     """What a server takes and gives.
 
@@ -72,6 +74,11 @@ class Signature:
     output: Port
     most_rows: int = 1024
     most_bytes: int = 64 << 20
+
+    @cached_property
+    def item(self) -> np.dtype:
+        """What the input's numbers are as bytes."""
+        return np.dtype(self.input.type.dtype).newbyteorder("<")
 
     def metadata(self, versions: Sequence[str]) -> dict[str, Any]:
         """What a client is told of the model."""
@@ -115,29 +122,69 @@ def read_request(body: bytes, header_length: str | None, signature: Signature) -
     Raises:
         RequestError: It is malformed, or not of what is served.
     """
-    end = len(body) if header_length is None else _header_end(header_length, len(body))
+    if header_length is None:
+        return _from_document(_document(body), signature)
+    end = _header_end(header_length, len(body))
+    raw, head = memoryview(body)[end:], body[:end]
+    if not len(raw):
+        return _from_document(_document(head), signature)
+    asked = _remembered(head, signature) if end <= REMEMBERED_BYTES else _asked(head, signature)
+    if asked.size != len(raw):
+        raise RequestError(f"binary_data_size is {asked.size!r}, but {len(raw)} bytes follow the JSON")
+    return Request(_from_bytes(raw, asked.shape, signature), asked.id, asked.binary)
+
+
+class _Asked(NamedTuple):
+    """What the JSON of a request says of the bytes behind it."""
+
+    shape: tuple[int, ...]
+    size: object
+    id: str | None
+    binary: bool
+
+
+def _asked(head: bytes, signature: Signature) -> _Asked:
+    document = _document(head)
+    tensor = _only_input(document, signature)
+    size = _size(tensor, signature)
+    if size is None:
+        raise RequestError("bytes follow the JSON, but no input has a binary_data_size")
+    shape = checked_shape(tensor.get("shape"), signature)
+    return _Asked(shape, size, _id(document), _wants_binary(document, signature))
+
+
+_remembered = lru_cache(REMEMBERED)(_asked)
+
+
+def _from_document(document: dict[str, Any], signature: Signature) -> Request:
+    """A request without bytes behind it."""
+    tensor = _only_input(document, signature)
+    size = _size(tensor, signature)
+    if size is not None:
+        raise RequestError(f"binary_data_size is {size!r}, but no bytes follow the JSON")
+    x = _from_json(tensor.get("data"), tensor, signature)
+    return Request(x, _id(document), _wants_binary(document, signature))
+
+
+def _document(head: bytes) -> dict[str, Any]:
     try:
-        document = orjson.loads(memoryview(body)[:end])
+        document = orjson.loads(head)
     except ValueError as problem:
         raise RequestError(f"the request is not JSON: {problem}") from None
     if not isinstance(document, dict):
         raise RequestError('the request is to be a JSON object with "inputs"')
-    tensor = _only_input(document, signature)
-    raw = memoryview(body)[end:]
-    parameters = _mapping(tensor, "parameters", f'input "{signature.input.name}"')
-    size = parameters.get("binary_data_size")
-    if size is None:
-        if len(raw):
-            raise RequestError(f"{len(raw)} bytes follow the JSON, but no input has a binary_data_size")
-        x = _from_json(tensor.get("data"), tensor, signature)
-    else:
-        if size != len(raw):
-            raise RequestError(f"binary_data_size is {size!r}, but {len(raw)} bytes follow the JSON")
-        x = from_bytes(raw, tensor.get("shape"), signature)
+    return document
+
+
+def _size(tensor: Mapping[str, Any], signature: Signature) -> object:
+    return _mapping(tensor, "parameters", f'input "{signature.input.name}"').get("binary_data_size")
+
+
+def _id(document: Mapping[str, Any]) -> str | None:
     name = document.get("id")
     if name is not None and not isinstance(name, str):
         raise RequestError('"id" is to be a string')
-    return Request(x, name, _wants_binary(document, signature))
+    return name
 
 
 def _header_end(header_length: str, most: int) -> int:
@@ -268,18 +315,21 @@ def from_bytes(raw: bytes | memoryview, shape: object, signature: Signature) -> 
     Raises:
         RequestError: There are more or fewer than the shape wants, or they are no text.
     """
-    sizes, port = checked_shape(shape, signature), signature.input
+    return _from_bytes(raw, checked_shape(shape, signature), signature)
+
+
+def _from_bytes(raw: bytes | memoryview, sizes: tuple[int, ...], signature: Signature) -> np.ndarray:
+    port = signature.input
     if port.type.dtype == "str":
         texts = np.array([*_texts(memoryview(raw), port)], dtype=object)
         if len(texts) != math.prod(sizes):
             raise RequestError(f'input "{port.name}" has {len(texts)} texts, not those of a {list(sizes)}')
         return texts.reshape(sizes)
-    target = np.dtype(port.type.dtype).newbyteorder("<")
-    due = math.prod(sizes) * target.itemsize
+    due = math.prod(sizes) * signature.item.itemsize
     if len(raw) != due:
         raise RequestError(f'input "{port.name}" has {len(raw)} bytes; a {list(sizes)} of its datatype has {due}')
-    array = np.frombuffer(raw, dtype=target)
-    if target.kind == "b" and (array.view(np.uint8) > 1).any():
+    array = np.frombuffer(raw, dtype=signature.item)
+    if signature.item.kind == "b" and (array.view(np.uint8) > 1).any():
         raise RequestError(f'input "{port.name}" is to hold nothing but the bytes 0 and 1')
     return array.reshape(sizes)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -219,23 +219,23 @@ class Served:
     def _is_usual(self, found: np.ndarray, rows: int) -> bool:
         """Whether an answer is one without a doubt, which is told sooner than `check_answers` tells what is wrong."""
         is_alike = found.shape == (rows, *self._sizes) and found.dtype == self._dtype
-        return is_alike and found.dtype.kind == "f" and bool(np.isfinite(found).all())
+        # One that is not finite makes the sum so, too.
+        return is_alike and found.dtype.kind == "f" and math.isfinite(np.add.reduce(found, None))
 
-    @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Keep it loaded meanwhile; False where it was let go of already."""
+    def hold(self) -> bool:
+        """Keep it loaded until it is let go of as often; False where it was unloaded already."""
         with self._lock:
-            open_still = not (self._retired and not self._answers)
-            self._answers += open_still
-        try:
-            yield open_still
-        finally:
-            if open_still:
-                with self._lock:
-                    self._answers -= 1
-                    last = self._retired and not self._answers
-                if last:
-                    self._isolation.close()
+            is_there = not (self._retired and not self._answers)
+            self._answers += is_there
+        return is_there
+
+    def let_go(self) -> None:
+        """Undo one `hold`."""
+        with self._lock:
+            self._answers -= 1
+            last = self._retired and not self._answers
+        if last:
+            self._isolation.close()
 
     def retire(self) -> None:
         """Let go of it once its last answer was given."""

@@ -5,7 +5,6 @@ Nothing but inference and health is reachable here; what changes a deployment li
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import os
@@ -26,16 +25,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gnncompose import __version__
 from gnncompose.deployment.batching import Batcher, OverloadError
+from gnncompose.deployment.deadlines import Deadline
 from gnncompose.deployment.engine import Answered, Engine
 from gnncompose.deployment.figures import Figures, confidence
 from gnncompose.deployment.history import DeploymentError
 from gnncompose.deployment.metrics import Metrics
+from gnncompose.deployment.openapi import document
 from gnncompose.deployment.protocol import TOO_LARGE, RequestError, Signature, read_request, write_answer
 from gnncompose.deployment.rows import Rows
 from gnncompose.deployment.served import NICENESS
 from gnncompose.errors import EvaluationError
 
 HEADER_LENGTH = "inference-header-content-length"
+STATED, SAID, AUTHORIZATION = b"content-length", HEADER_LENGTH.encode(), b"authorization"
 EXTENSIONS = ["binary_tensor_data"]
 UNAUTHORIZED, NOT_FOUND, TIMEOUT, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 401, 404, 408, 422, 429, 500, 503
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Service:
         changes: Where deployments are changed: a thread of its own, which those who are served go before.
         drift: Tells each signal that is watched, as plain data: `signal`, `value`, `alarmed`, `since`; None where none
             is.
+        deadline: Of reading a body.
     """
 
     engine: Engine
@@ -76,6 +79,9 @@ class Service:
     rows: Rows = field(default_factory=Rows)
     changes: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "changes", go_last))
     drift: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        self.deadline = Deadline(self.body_timeout_s)
 
     def versions(self) -> list[str]:
         """The versions that answer now: the live one, and a canary."""
@@ -100,8 +106,7 @@ class Service:
             seconds: How long it took.
             found: Its answer; None where it has none.
         """
-        self.metrics.requests.labels(protocol, code).inc()
-        self.metrics.seconds.observe(seconds)
+        self.metrics.requests.answered(protocol, code, seconds)
         if found is None:
             self.figures.refused(status)
         else:
@@ -131,6 +136,7 @@ def inference_app(service: Service) -> ASGIApp:
         ]
     routes += [
         Route("/v2", _guarded(service, _server_metadata), methods=["GET"]),
+        Route("/v2/openapi.json", _guarded(service, _openapi), methods=["GET"]),
         Route("/v2/health/live", _open(service, _live), methods=["GET"]),
         Route("/v2/health/ready", _open(service, _ready), methods=["GET"]),
     ]
@@ -184,6 +190,10 @@ async def _other_method(request: Request, problem: Exception) -> Response:
 
 async def _server_metadata(service: Service, request: Request) -> Response:
     return answer(service.metadata())
+
+
+async def _openapi(service: Service, request: Request) -> Response:
+    return answer(document(service.signature, service.versions(), service.token is not None))
 
 
 async def _live(service: Service, request: Request) -> Response:
@@ -241,11 +251,11 @@ CLOSE = {"connection": "close"}
 
 
 async def _infer(service: Service, request: Request) -> Response:
-    reply = await _replied(service, _asked(service, request), dict(request.headers), request.receive)
+    reply = await _replied(service, _asked(service, request), dict(request.scope["headers"]), request.receive)
     return Response(reply.content, reply.status, reply.headers)
 
 
-async def _replied(service: Service, problem: str | None, headers: Mapping[str, str], receive: Receive) -> Reply:
+async def _replied(service: Service, problem: str | None, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
     """Answer a request to a model, unless there is a problem with its name, and count it."""
     started = time.perf_counter()
     reply = _told(problem, NOT_FOUND) if problem else await _inferred(service, headers, receive)
@@ -257,10 +267,11 @@ def _told(text: str, status: int, headers: Mapping[str, str] = JSON) -> Reply:
     return Reply(status, orjson.dumps({"error": text}), {**JSON, **headers})
 
 
-async def _inferred(service: Service, headers: Mapping[str, str], receive: Receive) -> Reply:
+async def _inferred(service: Service, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
     try:
-        body = await _body(receive, headers.get("content-length", ""), service)
-        read = read_request(body, headers.get(HEADER_LENGTH), service.signature)
+        body = await _body(receive, headers.get(STATED, b""), service)
+        said = headers.get(SAID)
+        read = read_request(body, None if said is None else said.decode("latin-1"), service.signature)
         found = await service.batcher(read.x)
     except ClientDisconnect:
         return Reply(TIMEOUT, b"", {})
@@ -283,7 +294,7 @@ def _also(problem: Exception) -> dict[str, str]:
     return CLOSE if isinstance(problem, RequestError) and problem.status == TOO_LARGE else {}
 
 
-async def _body(receive: Receive, stated: str, service: Service) -> bytes:
+async def _body(receive: Receive, stated: bytes, service: Service) -> bytes:
     """The body, which is turned away before it is read where its length says that it is too long.
 
     Raises:
@@ -292,11 +303,11 @@ async def _body(receive: Receive, stated: str, service: Service) -> bytes:
         ClientDisconnect: The client is gone.
     """
     most = service.signature.most_bytes
-    if stated.isdecimal() and int(stated) > most:
-        raise RequestError(f"the body has {stated} bytes; send at most {most}", TOO_LARGE)
+    if stated.isdigit() and int(stated) > most:
+        raise RequestError(f"the body has {int(stated)} bytes; send at most {most}", TOO_LARGE)
     parts: list[bytes] = []
     size, more = 0, True
-    async with asyncio.timeout(service.body_timeout_s):
+    with service.deadline:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -323,9 +334,11 @@ class _Direct:
         """See ASGI, HTTP connection scope."""
         if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
             return await self._app(scope, receive, send)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if self._service.token is not None and not shows(headers.get("authorization"), self._service.token):
-            return await self._app(scope, receive, send)
+        headers = dict(scope["headers"])
+        if self._service.token is not None:
+            shown = headers.get(AUTHORIZATION, b"").decode("latin-1")
+            if not shows(shown, self._service.token):
+                return await self._app(scope, receive, send)
         reply = await _replied(self._service, None, headers, receive)
         told = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
         told.append((b"content-length", str(len(reply.content)).encode("ascii")))

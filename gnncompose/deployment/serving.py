@@ -169,7 +169,7 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
     gc.collect()
     gc.freeze()  # what is there by now stays; to look through it again and again would take milliseconds
     metrics = Metrics()
-    batcher = Batcher(engine.answer, serving.batching, metrics.batch_rows.observe, engine.is_quick)
+    batcher = Batcher(engine.answer, serving.batching, metrics.requests.batch_rows.observe, engine.is_quick)
     service = Service(engine, batcher, _signature(engine.task, serving), metrics, serving.token)
     addresses, ended = serving.addresses, asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -122,7 +122,7 @@ REFUSED = {
     "texts": (asked(data=["1"] * 8), "nothing but FP32"),
     "truths": (asked(data=[True] * 8), "nothing but FP32"),
     "objects": (asked(data=[{}] * 8), "nothing but FP32"),
-    "size without bytes": (asked(data=None, parameters={"binary_data_size": 32}), "0 bytes"),
+    "size without bytes": (asked(data=None, parameters={"binary_data_size": 32}), "no bytes"),
     "parameters of another kind": (asked(parameters=[1]), '"parameters"'),
     "id of another kind": (asked() | {"id": 7}, '"id"'),
     "another output": (asked() | {"outputs": [{"name": "boxes"}]}, "'boxes'"),
