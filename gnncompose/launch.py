@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hydra.experimental.callback import Callback
 
 from gnncompose.errors import GnncomposeError
+from gnncompose.resuming import Resumed, resumed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,7 +63,10 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
             failures: list[str] = []
             run = hydra.main(version_base="1.3", config_path=str(directory), config_name=config_name)
             try:
-                run(_guarded(job, directory / f"{config_name}.yaml", failures))()
+                earlier = resumed(sys.argv[1:])
+                if earlier is not None:
+                    sys.argv[1:] = earlier.overrides
+                run(_guarded(job, directory / f"{config_name}.yaml", failures, earlier))()
             except KeyboardInterrupt:
                 _fail("interrupted", INTERRUPTED)
             except (NotADirectoryError, FileExistsError) as problem:
@@ -100,7 +104,7 @@ class SweepFolders(Callback):
         self.known.append(Path(config.hydra.sweep.dir).absolute())
 
 
-def _guarded(job: Job, primary: Path, failures: list[str]) -> Job:
+def _guarded(job: Job, primary: Path, failures: list[str], earlier: Resumed | None) -> Job:
     """The job, with its mistakes told and its empty run folder removed; a sweep goes on with its other jobs."""
 
     @functools.wraps(job)
@@ -116,6 +120,8 @@ def _guarded(job: Job, primary: Path, failures: list[str]) -> Job:
             if missing:
                 raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
             _refuse_unknown(config, primary)
+            if earlier is not None:
+                earlier.hold(config)
             job(config)
         except (Exception, KeyboardInterrupt) as problem:
             _remove_if_empty(folder)

@@ -6,17 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gnncompose.agents.agent import Agent, search
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Trial
+from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Keeps, Trial
+from gnncompose.resuming import is_complete
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
 
 Candidate = tuple[float, Composition, Evaluation]
+KEPT = ".evaluations.db"
 
 
 def run_search(
@@ -24,7 +27,9 @@ def run_search(
 ) -> Summary:
     """Search, test what was found, and tell the trackers.
 
-    An interrupt (Ctrl-C) ends the search, not the run: what there is by then is tested and written.
+    An interrupt (Ctrl-C) ends the search, not the run: what there is by then is tested and written. Until a run is
+    complete, its folder keeps what was measured; searched anew there, it goes on where it was and pays for nothing
+    twice.
 
     Args:
         run: What is searched, and where its files go.
@@ -35,8 +40,9 @@ def run_search(
         trackers: Are told in this order.
 
     Raises:
-        GnncomposeError: The start could not be evaluated.
+        GnncomposeError: The start could not be evaluated, or the folder holds a complete run.
     """
+    _open_folder(run, evaluator)
     reward_of = reward.bind(run.task.catalog, prices, run.world)
 
     def on_trial(trial: Trial) -> None:
@@ -45,8 +51,6 @@ def run_search(
         for tracker in trackers:
             tracker.on_trial(trial)
 
-    if (run.task.directory / "data").is_dir():  # where nothing is but a recorded table, nothing is read
-        run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
     generator, space = run.generator(), run.task.space
     if run.start == "random":
         space = replace(space, initial=space.random(generator))
@@ -74,7 +78,28 @@ def run_search(
     )
     for tracker in trackers:
         tracker.on_finish(summary)
+    if not interrupted:
+        _close_folder(run.folder)
     return summary
+
+
+def _open_folder(run: Run, evaluator: Evaluator) -> None:
+    """Keep there what is measured, until the run is complete.
+
+    Raises:
+        GnncomposeError: It is complete already, or the task lacks test data.
+    """
+    if is_complete(run.folder):
+        raise GnncomposeError(f"{run.folder}: holds a complete run; give another folder as hydra.run.dir")
+    if (run.task.directory / "data").is_dir():  # where nothing is but a recorded table, nothing is read
+        run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
+    if isinstance(evaluator.real, Keeps):
+        evaluator.real.keep(run.folder / KEPT)
+
+
+def _close_folder(folder: Path) -> None:
+    for path in folder.glob(f"{KEPT}*"):
+        path.unlink()
 
 
 def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], float], budget: Budget) -> Result:

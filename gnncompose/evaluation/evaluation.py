@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -176,6 +177,15 @@ class Aimed(Protocol):
 
     def aim(self, reward: Callable[[Evaluation], float]) -> None:
         """Say what is sought."""
+        ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """An evaluator that can keep what it measures in a file, and reads there what was measured before."""
+
+    def keep(self, path: Path) -> None:
+        """Keep it from now on, unless it is kept elsewhere already."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnncompose.catalog.reading import read_artifact
@@ -105,6 +106,17 @@ class OnnxEvaluator:
     def real(self) -> OnnxEvaluator:
         """Itself: it runs what it evaluates."""
         return self
+
+    def keep(self, path: Path) -> None:
+        """Keep what is measured in a store of its own, where no other was chosen; see `Keeps`.
+
+        Raises:
+            StoreError: The store cannot be opened.
+        """
+        if self._store is None:
+            from gnncompose.evaluation.store import EvaluationStore
+
+            self._store = EvaluationStore(f"sqlite:///{path}")
 
     def charge(self, composition: Composition) -> int:
         """One, also where a store knows it from another run."""

@@ -7,10 +7,10 @@ from those before it, whatever their order and number: the network learns to be 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from gnncompose.encoding import FAMILY_BITS, TRAIT_DIM, join
 from gnncompose.errors import GnncomposeError
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
+from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
 from gnncompose.pretraining.records import learned_from, provenance, write_trained
 
@@ -73,6 +74,7 @@ def pretrain(
     training: Training,
     seed: int,
     on_step: Callable[[int, float, DeepKernel], None] = lambda step, loss, kernel: None,
+    checkpoint: Checkpoint | None = None,
 ) -> DeepKernel:
     """Train a surrogate.
 
@@ -83,6 +85,7 @@ def pretrain(
         training: How to train.
         seed: Source of all randomness.
         on_step: Told of each step, counted from 1, of its loss and the kernel after it.
+        checkpoint: Where to go on, and where to note how far it went; None to train without.
     """
     generator = np.random.default_rng(seed)
     kernel = seeded(lambda: DeepKernel(recipe), seed)
@@ -92,7 +95,18 @@ def pretrain(
     kept = {"params": [kernel.log_variances], "weight_decay": 0.0}
     optimizer = torch.optim.AdamW([decayed, kept], lr=training.learning_rate, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, training.steps)
-    for step in range(1, training.steps + 1):
+    parts = {"kernel": kernel, "optimizer": optimizer, "cycle": cycle}
+    done = 0
+    if checkpoint is not None and checkpoint.state is not None:
+        done, generator.bit_generator.state = checkpoint.state["step"], checkpoint.state["generator"]
+        for name, part in parts.items():
+            part.load_state_dict(checkpoint.state[name])
+
+    def state() -> dict[str, Any]:
+        own = {name: part.state_dict() for name, part in parts.items()}
+        return {"step": step, "generator": generator.bit_generator.state, **own}
+
+    for step in range(done + 1, training.steps + 1):
         which = generator.integers(len(tables), size=training.lessons)
         loss = loss_of(kernel, [tables[number].draw(plan, generator) for number in which])
         optimizer.zero_grad()
@@ -101,6 +115,8 @@ def pretrain(
         optimizer.step()
         cycle.step()
         on_step(step, float(loss.detach()), kernel)
+        if checkpoint is not None:
+            checkpoint.offer(state)
     return kernel
 
 
@@ -116,6 +132,8 @@ def train(
 ) -> None:
     """Train on some tables, watch the loss on what is left out, and write the surrogate with its card.
 
+    Where a training was interrupted in the same folder, it goes on.
+
     Args:
         folder: Where `surrogate.pt`, `card.json` and `curve.csv` go; they appear when training is over.
         tables: Names of the tables that there are.
@@ -127,11 +145,13 @@ def train(
         seed: Source of all randomness.
 
     Raises:
-        GnncomposeError: Nothing is left to learn from, or what is left out does not exist.
+        GnncomposeError: Nothing is left to learn from, what is left out does not exist, or the training is over.
         TableError: A table is missing or damaged.
     """
     kept = learned_from(tables, left_out)
-    started = time.perf_counter()
+    if (folder / SURROGATE).exists():
+        raise GnncomposeError(f"{folder}: holds a surrogate that is trained; give another folder as hydra.run.dir")
+    checkpoint = Checkpoint(folder)
     # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
     interval = 0.1 if sys.stderr.isatty() else 30.0
     bar = tqdm(tables, desc="encode", unit="table", mininterval=interval)
@@ -147,11 +167,12 @@ def train(
         )
     watched = [own for name, own in lessons.items() if name in left_out or own.families & set(left_out_families)]
     held_out = held_out_lessons(watched, plan, seed)
-    losses: list[float] = []
-    untrained = seeded(lambda: DeepKernel(recipe), seed)
-    curve: list[dict[str, float | None]] = [{"step": 0, "loss": None, **held_out_losses(untrained, held_out)}]
-    every = max(training.steps // MARKS, 1)
-    with tqdm(total=training.steps, desc="train", unit="step", mininterval=interval) as progress:
+    losses, curve = (checkpoint.notes.setdefault(name, []) for name in ("losses", "curve"))
+    if not curve:
+        untrained = seeded(lambda: DeepKernel(recipe), seed)
+        curve.append({"step": 0, "loss": None, **held_out_losses(untrained, held_out)})
+    every, done = max(training.steps // MARKS, 1), len(losses)
+    with tqdm(total=training.steps, initial=done, desc="train", unit="step", mininterval=interval) as progress:
 
         def on_step(step: int, loss: float, kernel: DeepKernel) -> None:
             losses.append(loss)
@@ -162,7 +183,7 @@ def train(
                 progress.set_postfix(loss=f"{recent:.2f}")
 
         learned = [lessons[name] for name in kept]
-        kernel = pretrain(learned, recipe, plan, training, seed, on_step)
+        kernel = pretrain(learned, recipe, plan, training, seed, on_step, checkpoint)
     card = {
         "tables": [own.name for own in learned],
         "left_out": list(left_out),
@@ -173,11 +194,12 @@ def train(
         "plan": asdict(plan),
         "training": asdict(training),
         "seed": seed,
-        "wall_s": round(time.perf_counter() - started, 1),
+        "wall_s": round(checkpoint.wall_s, 1),
         "curve": curve,
         **provenance(),
     }
     write_trained(folder, SURROGATE, kernel_to_checkpoint(kernel, card), card)
+    checkpoint.remove()
     print(f"{folder / SURROGATE}: search with agent=gnn_ts agent.checkpoint={folder / SURROGATE}")
 
 

@@ -77,6 +77,7 @@ def run_record(run: Run, summary: Summary) -> dict[str, Any]:
         "budget": run.budget,
         "evaluations": summary.measurements,
         "predictions": summary.predictions,
+        "interrupted": summary.interrupted,
         "wall_s": round(summary.wall_s, 3),
         "config": run.config,
         "versions": versions(),

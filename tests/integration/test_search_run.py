@@ -17,7 +17,7 @@ from gnncompose.tasks.bundle import load_task
 SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
 BUDGET = 6
 RUN_KEYS = {
-    *("format", "task", "condition", "agent", "seed", "budget", "evaluations", "predictions", "wall_s"),
+    *("format", "task", "condition", "agent", "seed", "budget", "evaluations", "predictions", "interrupted", "wall_s"),
     *("config", "versions", "hardware", "git_sha", "summary"),
 }
 COLUMNS = [
