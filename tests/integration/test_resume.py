@@ -14,6 +14,8 @@ import torch
 from gnncompose.policies.gine import Gine
 from gnncompose.pretraining import interrupted
 from gnncompose.pretraining.lessons import Plan
+from gnncompose.pretraining.policy_training import PolicyTraining, train_policy
+from gnncompose.pretraining.rehearsal import Rehearsing
 from gnncompose.pretraining.training import Training, train
 
 SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
@@ -116,16 +118,27 @@ def test_resume__a_search_of_a_table_comes_out_bit_for_bit(tmp_path):
 
 
 def weights_in(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "surrogate.pt", weights_only=True)["weights"]
+    (path,) = folder.glob("*.pt")
+    return torch.load(path, weights_only=True)["weights"]
 
 
-def test_resume__a_training_comes_out_bit_for_bit(tmp_path, monkeypatch):
+def surrogate(folder: Path) -> None:
+    tables, plan = ["series_gun_point", "series_acsf1"], Plan(size=8, compositions=60)
+    train(folder, tables, tables[1:], [], Gine(8, 1), plan, Training(steps=12, lessons=2), seed=1)
+
+
+def policy(folder: Path) -> None:
+    tables, plan = ["series_gun_point", "series_acsf1"], Rehearsing(environments=16, horizon=3)
+    train_policy(folder, tables, tables[1:], Gine(8, 1), plan, PolicyTraining(rehearsals=12), seed=1, history=4)
+
+
+@pytest.mark.parametrize("training", [surrogate, policy])
+def test_resume__a_training_comes_out_bit_for_bit(training, tmp_path, monkeypatch):
     monkeypatch.setattr(interrupted, "EVERY_S", 0.0)
-    given = (["series_gun_point", "series_acsf1"], ["series_acsf1"], [], Gine(8, 1), Plan(size=8, compositions=60))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-    train(whole, *given, Training(steps=12, lessons=2), seed=1)
+    training(whole)
     offered, offer = [], interrupted.Checkpoint.offer
 
     def until_interrupted(self, state):
@@ -137,8 +150,8 @@ def test_resume__a_training_comes_out_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupted.Checkpoint, "offer", until_interrupted)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            train(broken, *given, Training(steps=12, lessons=2), seed=1)
-    train(broken, *given, Training(steps=12, lessons=2), seed=1)
+            training(broken)
+    training(broken)
     assert len(offered) == 12
     found = weights_in(broken)
     assert all(torch.equal(tensor, found[name]) for name, tensor in weights_in(whole).items())
