@@ -1,15 +1,17 @@
-"""What an adapted deployment gives up while the data change, against one that always knows.
+"""What an adapted deployment gives up while the world changes, against one that always knows.
 
     python benchmarks/adapt.py [tasks=digits,fashion] [changes=sudden] ["ways=A;B"] [seeds=10] [jobs=N] [publish=true]
 
-The stream is the task's own scenario, its steps four times as long (`experiments/adapt.py`); what is best on its first
-state, by the recorded table, is deployed. Each way is an agent and when it searches: never, every 1,600 rows, or on
-drift; a search measures at most ten compositions on 300 labelled rows, whose labels come 128 rows late. Before, each
-agent spent 100 evaluations on the first state; those that can recall them do. The flagship's surrogate was trained
+The stream is the task's own scenario, its steps four times as long (`experiments/adapt.py`); what is best in its first
+world, by the recorded table, is deployed. Changes of the data are sudden, gradual, recurring and mixed; new_model,
+withdrawn_model, price_doubled and load_burst leave the data alone, in one condition of the scenario (`CHANGES`). Each
+way is an agent and when it searches: never, every 1,600 rows, or on drift, which is also when the world tells of a
+change; a search measures at most ten compositions on 300 labelled rows, whose labels come 128 rows late. Before, each
+agent spent 100 evaluations in the first world; those that can recall them do. The flagship's surrogate was trained
 without the task at hand.
 
 Raw rows go to runs/adapt/TASK_CHANGE.csv, or below another `runs=DIR`; rows that are there are not run again. With
-`publish=true` rows and table go to benchmarks/results/adapt/.
+`publish=true` rows and tables go to benchmarks/results/adapt/.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,16 +31,17 @@ from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
 from suite import HERE, RUNS, names, read_arguments, run_script, whole_number
 
+from gnncompose.adaptation.stream import Change, Gradual, Mixed, Recurring, Sudden
+from gnncompose.adaptation.worlds import LoadBurst, NewModel, PriceRise, WithdrawnModel
 from gnncompose.errors import GnncomposeError
 from gnncompose.stats import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
     from gnncompose.adaptation.controller import Trigger
-    from gnncompose.adaptation.replay import Recorded
+    from gnncompose.adaptation.recorded import Recorded
     from gnncompose.agents.agent import Agent
     from gnncompose.tasks.task import Scenario
 
-WEIGHTS = {"latency": 0.01, "cost": 0.01}
 STRETCH, LATE, BEFORE, EVERY = 4, 128, 100, 1600
 FIGURES = ("regret", "static_regret", "regained", "of_best", "searches", "unprompted", "delay_rows")
 COLUMNS = ("task", "change", "way", "seed", *FIGURES)
@@ -57,15 +60,47 @@ WAYS = {
 Row = dict[str, object]
 
 
-@cache
-def opened_once(task: str) -> tuple[Recorded, Scenario]:
-    """A task with its table, and its scenario made longer; once a process."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of change.
+
+    Attributes:
+        change: How worlds follow one another.
+        cost: Weight of the cost in the reward.
+    """
+
+    change: Change
+    cost: float = 0.01
+
+
+# Models and load count most in noise. A doubled price changes nothing as long as money hardly counts: there it does.
+CHANGES = {
+    "sudden": Kind(Sudden()),
+    "gradual": Kind(Gradual()),
+    "recurring": Kind(Recurring()),
+    "mixed": Kind(Mixed()),
+    "new_model": Kind(NewModel("noise")),
+    "withdrawn_model": Kind(WithdrawnModel("noise")),
+    "price_doubled": Kind(PriceRise("impulse"), cost=0.2),
+    "load_burst": Kind(LoadBurst("noise")),
+}
+_opened: dict[tuple[str, str], tuple[Recorded, Scenario]] = {}
+
+
+def opened_once(task: str, change: str) -> tuple[Recorded, Scenario]:
+    """A task with its table, and what comes; the latest one is kept."""
     from gnncompose.adaptation.runs import opened
     from gnncompose.evaluation.cost import load_prices
     from gnncompose.reward import WeightedSum
     from gnncompose.tasks.shipped import open_task
 
-    return opened(open_task(task), None, STRETCH, load_prices(), WeightedSum(**WEIGHTS))
+    if (task, change) not in _opened:
+        while _opened:
+            _opened.popitem()[1][0].close()
+        kind = CHANGES[change]
+        reward = WeightedSum(latency=0.01, cost=kind.cost)
+        _opened[task, change] = opened(open_task(task), None, kind.change, STRETCH, load_prices(), reward)
+    return _opened[task, change]
 
 
 def agent_of(name: str, task: str) -> Agent:
@@ -101,19 +136,14 @@ def rows_of(task: str, change: str, seed: int, ways: Sequence[str]) -> list[Row]
 
     from gnncompose.adaptation.controller import Settings
     from gnncompose.adaptation.runs import Life, figures_of, live_through
-    from gnncompose.adaptation.stream import Gradual, Mixed, Recurring, Sudden
 
     torch.set_num_threads(1)
-    changes = {"sudden": Sudden(), "gradual": Gradual(), "recurring": Recurring(), "mixed": Mixed()}
-    if change not in changes:
-        raise GnncomposeError(f"changes={change}: there is no such change; there are {', '.join(changes)}")
-    found, opened = [], opened_once(task)
+    found, opened = [], opened_once(task, change)
     for way in ways:
         name, when, rounds = WAYS[way]
         settings = Settings(rounds=rounds)
-        life = Life(
-            *opened, changes[change], agent_of(name, task), trigger_of(when), settings, LATE, before=BEFORE, seed=seed
-        )
+        agent, trigger = agent_of(name, task), trigger_of(when)
+        life = Life(*opened, CHANGES[change].change, agent, trigger, settings, LATE, before=BEFORE, seed=seed)
         stream = life.stream()
         figures = figures_of(stream, live_through(life, stream))
         figures["delay_rows"] = " ".join(map(str, figures["delay_rows"]))
@@ -122,36 +152,46 @@ def rows_of(task: str, change: str, seed: int, ways: Sequence[str]) -> list[Row]
     return found
 
 
-def sheet_of(rows: list[Row]) -> Sheet:
-    """Interquartile means with 95 % stratified-bootstrap intervals; a stratum is a task in a kind of change."""
+def sheet_of(change: str, rows: list[Row]) -> Sheet:
+    """Interquartile means with 95 % stratified-bootstrap intervals; a stratum is a task.
+
+    Ways that lack a seed of a task are left out.
+    """
+    tasks, seeds = sorted({str(row["task"]) for row in rows}), len({row["seed"] for row in rows})
     lines: list[tuple[Entry, ...]] = []
     for way in WAYS:
         own = [row for row in rows if row["way"] == way]
-        if own:
-            entries = [figure_of(own, lambda row: float(str(row["regret"])) / float(str(row["static_regret"])))]
-            entries += [
-                figure_of(own, lambda row, name=name: float(str(row[name]))) for name in ("regained", "of_best")
+        if len(own) == len(tasks) * seeds:
+            gaining = [row for row in own if row["of_best"] != ""]
+            entries = [
+                figure_of(own, lambda row: number(row, "regret"), digits=4),
+                figure_of(gaining, lambda row: number(row, "regret") / number(row, "static_regret")),
+                figure_of(gaining, lambda row: number(row, "regained")),
+                figure_of(gaining, lambda row: number(row, "of_best")),
             ]
             delays = [float(delay) for row in own for delay in str(row["delay_rows"]).split()]
-            means = (np.mean([float(str(row[name])) for row in own]) for name in FIGURES[4:6])
-            searches, unprompted = means
+            searches, unprompted = (np.mean([number(row, name) for row in own]) for name in FIGURES[4:6])
             shown = f"{np.median(delays):.0f}" if delays and "drift" in way else "–"
             lines.append((way, *entries, f"{searches:.1f}", f"{unprompted:.2f}", shown))
-    header = ("", "regret, static = 1", "regained", "share of the best", "searches", "unprompted", "delay in rows")
-    kinds = sorted({f"{row['task']} {row['change']}" for row in rows})
-    seeds = len({row["seed"] for row in rows})
-    note = f"{', '.join(kinds)}; {seeds} seeds."
-    return Sheet("While the data change", header, tuple(lines), note)
+    header = ("", "regret", "static = 1", "regained", "share of the best", "searches", "unprompted", "delay in rows")
+    return Sheet(change.replace("_", " "), header, tuple(lines), f"{', '.join(tasks)}; {seeds} seeds.")
 
 
-def figure_of(rows: list[Row], value: Callable[[Row], float]) -> Figure:
-    """A figure with its interval."""
-    ordered = sorted(rows, key=lambda row: (int(str(row["seed"])), str(row["task"]), str(row["change"])))
+def number(row: Row, name: str) -> float:
+    """A figure of a row."""
+    return float(str(row[name]))
+
+
+def figure_of(rows: list[Row], value: Callable[[Row], float], digits: int = 3) -> Entry:
+    """A figure with its interval; a dash where there are no rows, since nothing was to be gained."""
+    if not rows:
+        return "–"
+    ordered = sorted(rows, key=lambda row: (int(str(row["seed"])), str(row["task"])))
     seeds = len({row["seed"] for row in rows})
     values = np.array([value(row) for row in ordered]).reshape(seeds, -1, 1)
     low, high = bootstrap_interval(values, np.random.default_rng(0))
     mean = interquartile_mean(values.reshape(-1, 1).T)
-    return Figure(float(mean[0]), float(low[0]), float(high[0]), digits=3)
+    return Figure(float(mean[0]), float(low[0]), float(high[0]), digits)
 
 
 def main(arguments: list[str]) -> int:
@@ -165,9 +205,13 @@ def main(arguments: list[str]) -> int:
     for way in ways:
         if way not in WAYS:
             raise GnncomposeError(f"ways={way}: there is no such way; there are {'; '.join(WAYS)}")
+    changes = names(given["changes"])
+    for change in changes:
+        if change not in CHANGES:
+            raise GnncomposeError(f"changes={change}: there is no such change; there are {', '.join(CHANGES)}")
     seeds, folder = whole_number("seeds", given["seeds"]), Path(given["runs"]) / "adapt"
     folder.mkdir(parents=True, exist_ok=True)
-    cases = [(task, change) for task in names(given["tasks"]) for change in names(given["changes"])]
+    cases = [(task, change) for task in names(given["tasks"]) for change in changes]
     jobs = Parallel(n_jobs=whole_number("jobs", given["jobs"]))
     for (task, change), seed in tqdm(
         [(case, seed) for case in cases for seed in range(seeds)], desc="adapt", unit="seed"
@@ -180,7 +224,8 @@ def main(arguments: list[str]) -> int:
             parts = jobs(delayed(rows_of)(task, change, seed, [way]) for way in missing)
             write_csv(path, COLUMNS, [*known, *(row for part in parts for row in part)])
     paths = [folder / f"{task}_{change}.csv" for task, change in cases]
-    text = markdown([sheet_of([row for path in paths for row in read_csv(path)])])
+    rows = [row for path in paths for row in read_csv(path)]
+    text = markdown([sheet_of(change, [row for row in rows if row["change"] == change]) for change in changes])
     print(text)
     if given["publish"] == "true":
         publish("adapt", text, paths)

@@ -1,7 +1,7 @@
-"""Let a deployment live through data that change, and adapt; writes a run folder.
+"""Let a deployment live through a world that changes, and adapt; writes a run folder.
 
 python experiments/adapt.py task=digits agent=gnn_ts agent.checkpoint=benchmarks/surrogates/without_digits/surrogate.pt
-python experiments/adapt.py -m trigger=never,every,drift change=sudden,gradual 'seed=range(3)'
+python experiments/adapt.py -m trigger=never,every,drift change=sudden,withdrawn_model 'seed=range(3)'
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ def adapt(config: DictConfig) -> None:
 
     from gnncompose.adaptation.runs import Life, opened, run_adaptation
     from gnncompose.launch import set_threads
+    from gnncompose.tracking.tracker import Title
 
+    settings = HydraConfig.get().runtime
     task, prices, reward = (instantiate(leaf) for leaf in (config.task, config.resources, config.reward))
-    recorded, scenario = opened(task, config.scenario, config.stretch, prices, reward)
+    change = instantiate(config.change)
+    recorded, scenario = opened(task, config.scenario, change, config.stretch, prices, reward)
     life = Life(
         recorded=recorded,
         scenario=scenario,
-        change=instantiate(config.change),
+        change=change,
         agent=instantiate(config.agent, _convert_="all"),
         trigger=instantiate(config.trigger),
         settings=instantiate(config.settings),
@@ -40,11 +43,17 @@ def adapt(config: DictConfig) -> None:
         before=config.before,
         seed=config.seed,
     )
+    title = Title(
+        folder=Path(settings.output_dir),
+        kind="adapt",
+        group="/".join([task.name, *(settings.choices[group] for group in ("change", "trigger", "agent"))]),
+        name=f"seed {config.seed}",
+        axis="row",
+        config=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+    )
+    tracker = instantiate(config.tracker, _convert_="all")
     set_threads(config.threads)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    record = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-    figures = run_adaptation(folder, life, record)
-    print(json.dumps(figures))
+    print(json.dumps(run_adaptation(title, life, tracker)))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,10 @@ class Trigger(Protocol):
         """Heed errors, whose labels came late; why a search is due, or None."""
         ...
 
+    def news(self, what: str) -> str | None:
+        """Heed that the catalog, prices or the load have changed; why a search is due, or None."""
+        ...
+
 
 class Never:
     """What is deployed stays."""
@@ -70,6 +74,10 @@ class Never:
         return None
 
     def errors(self, rows: np.ndarray, errors: np.ndarray) -> str | None:
+        """See `Trigger`."""
+        return None
+
+    def news(self, what: str) -> str | None:
         """See `Trigger`."""
         return None
 
@@ -97,7 +105,7 @@ class Every(Never):
 
 
 class OnDrift:
-    """A search is due when inputs, answers or errors are no longer what they were."""
+    """A search is due when inputs, answers or errors are no longer what they were, or what is around them."""
 
     def __init__(self, detectors: Sequence[Detector] | None = None, rows_between_false_alarms: int = 100_000) -> None:
         """Set how to watch; see `DriftMonitor`.
@@ -128,6 +136,10 @@ class OnDrift:
         """See `Trigger`."""
         assert self._monitor is not None
         return _first(self._monitor.update_errors(rows, errors)) if self._heeds_errors else None
+
+    def news(self, what: str) -> str | None:
+        """See `Trigger`."""
+        return what
 
 
 def _first(alarms: tuple[Alarm, ...]) -> str | None:
@@ -165,6 +177,18 @@ class Seen(Protocol):
     def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
         """Inputs of labelled rows, what a composition answers on them, and its errors."""
         ...
+
+
+def stand_in(composition: Composition, space: Space) -> Composition:
+    """What stays deployed where the catalog may have lost a part of it: itself, else the best single model."""
+    is_whole = all(node.operator.name in space.catalog.by_name for node in composition.nodes)
+    return composition if is_whole else best_single_model(space)
+
+
+def best_single_model(space: Space) -> Composition:
+    """The model with the best score on clean data by its profile; where none has one, the space's start."""
+    models = [c for c in space.single_models() if c.root.operator.profile.score is not None]
+    return max(models, key=lambda c: c.root.operator.profile.score or 0.0, default=space.start)
 
 
 class Controller:
@@ -212,6 +236,7 @@ class Controller:
         self._labelled: deque[int] = deque(maxlen=self._settings.window)
         self._old = list(old)
         self._rows = 0
+        self._noticed = 0
         self._since = 0
         self._rounds = 0
 
@@ -238,11 +263,18 @@ class Controller:
 
     def demand(self, reason: str) -> None:
         """Have a search made for another reason than rows and errors, on the latest labelled rows."""
-        self.due, self._since = reason, 0
+        self.due, self._since, self._noticed = reason, 0, self._rows
+
+    def news(self, what: str, space: Space, reward: Callable[[Evaluation], float]) -> None:
+        """Go on in a world whose catalog, prices or load have changed; its trigger says whether to search for that."""
+        self.take(space, reward)
+        reason = self._trigger.news(what)
+        if reason is not None:
+            self.demand(reason)
 
     def _heed(self, reason: str | None) -> None:
         if reason is not None and self.due is None:
-            self.due, self._since = reason, self._rows
+            self.due, self._since, self._noticed = reason, self._rows, self._rows
 
     def act(self) -> Adapted | None:
         """Search where that is due and there are labelled rows enough; what it brought.
@@ -253,7 +285,7 @@ class Controller:
         rows = np.array([row for row in self._labelled if row >= self._since], dtype=np.int64)
         if self.due is None or len(rows) < self._settings.window:
             return None
-        reason, since, self.due = self.due, self._since, None
+        reason, noticed, self.due = self.due, self._noticed, None
         trials = self._searched(self._seen.evaluator(rows))
         best = max(trials, key=lambda trial: trial.rank)
         swapped = best.composition.id != self.live.id and best.reward > trials[0].reward + self._settings.margin
@@ -265,7 +297,7 @@ class Controller:
             self._heed(reason)
         else:
             self._rounds = 0
-        return Adapted(self._rows, reason, since, tuple(trials), self.live, swapped)
+        return Adapted(self._rows, reason, noticed, tuple(trials), self.live, swapped)
 
     def _searched(self, evaluator: Evaluator) -> list[Trial]:
         """What the agent measured, what is live first."""

@@ -2,7 +2,7 @@
 
 Answers are real: every composition that is deployed or searched answers the data of each state once, by its artifacts.
 Latency, cost, and how good each composition really is in a state, on test data that nobody searches on, are the task's
-recorded table.
+recorded table. Worlds change, too: what the catalog has, what resources cost, how requests come.
 """
 
 from __future__ import annotations
@@ -12,127 +12,37 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from gnncompose.adaptation.controller import Adapted, Controller, Settings, Trigger
+from gnncompose.adaptation.circumstances import USUAL, Circumstances
+from gnncompose.adaptation.controller import Adapted, Controller, Settings, Trigger, stand_in
 from gnncompose.adaptation.drift import Reference, errors_of
+from gnncompose.adaptation.recorded import SPLIT, Recorded
 from gnncompose.adaptation.stream import Stream
-from gnncompose.agents.agent import Agent, search
-from gnncompose.composition.files import composition_from_json, composition_to_json
+from gnncompose.agents.agent import Agent
 from gnncompose.composition.tree import Composition
-from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.evaluation import Budget, Evaluation, Trial
+from gnncompose.evaluation.evaluation import Evaluation, Trial
 from gnncompose.evaluation.metrics import find_metric
-from gnncompose.evaluation.table import TableEvaluator
-from gnncompose.execution.isolation import Isolation
-from gnncompose.execution.work import answers as answers_of
-from gnncompose.execution.worker import Limits
-from gnncompose.reward import Reward
-from gnncompose.tasks.task import Split, Task, World
+from gnncompose.tasks.task import Task
 
 BLOCK = 32  # rows that come at once
-SPLIT = "validation"
-CACHE_BYTES = 1 << 30
-
-
-class Recorded:
-    """A task with its recorded table, and real answers of its compositions.
-
-    Attributes:
-        built: The task with its data and artifacts.
-        task: The recorded part of it.
-    """
-
-    def __init__(self, task: Task, prices: Prices, reward: Reward, conditions: Sequence[str]) -> None:
-        """Open the tables.
-
-        Args:
-            task: Built, with a recorded table.
-            prices: What resources cost.
-            reward: Says how good an evaluation is.
-            conditions: The states.
-
-        Raises:
-            TableError: There is no table, or it lacks a condition.
-        """
-        self.conditions = tuple(conditions)
-        self.built = task
-        self._evaluators = [TableEvaluator(task, World(condition), prices) for condition in conditions]
-        self.task = self._evaluators[0].task
-        self._bound = [reward.bind(self.task.catalog, prices, World(condition)) for condition in conditions]
-        self._isolation = Isolation(task.catalog, Limits(cache_bytes=CACHE_BYTES))
-        self._answers: dict[tuple[str, str], np.ndarray] = {}
-        self._truth: np.ndarray | None = None
-
-    def reward(self, evaluation: Evaluation) -> float:
-        """How good an evaluation is; of a world it depends on the resource alone, which is the same everywhere."""
-        return self._bound[0](evaluation)
-
-    def evaluation(self, composition: Composition, condition: str) -> Evaluation:
-        """What the table tells of a composition on validation data."""
-        return self._evaluators[self.conditions.index(condition)].evaluate(composition)
-
-    def split(self, condition: str) -> Split:
-        """The data of a condition that streams are drawn from."""
-        return self.built.split(condition, SPLIT)
-
-    def answers(self, composition: Composition, condition: str) -> np.ndarray:
-        """[rows, ...]: what a composition really answers on the data of a condition.
-
-        Artifacts that were trained on another machine than the table's may differ from the recorded ones; then it is
-        the composition of operators of these names that answers.
-        """
-        key = composition.id, condition
-        if key not in self._answers:
-            document = composition_to_json(composition) | {"catalog": None}
-            built = composition_from_json(document, self.built.catalog, self.built.input.type, name=str(composition))
-            runner = self._isolation.runner(built)
-            self._answers[key] = runner.call(answers_of, built, self.split(condition))
-        return self._answers[key]
-
-    def usual(self, composition: Composition, condition: str) -> Reference:
-        """What is usual in a condition: inputs, what a composition answers, and its errors."""
-        split, answers = self.split(condition), self.answers(composition, condition)
-        return Reference.of(split.x, answers, split.y)
-
-    def truth(self, composition: Composition) -> Float[np.ndarray, " state"]:
-        """The rewards of a composition in each state, on test data."""
-        return self._truths()[:, self._evaluators[0].table.row(composition)]
-
-    def best(self, shares: Float[np.ndarray, " state"]) -> float:
-        """The largest reward that any composition has on test data, where states are mixed like this."""
-        return float((shares @ self._truths()).max())
-
-    def best_on_validation(self, condition: str) -> Composition:
-        """The composition that is best on validation data of a condition, as the table tells."""
-        number = self.conditions.index(condition)
-        rewards = self._evaluators[number].rewards(self._bound[number])
-        return self._evaluators[number].table.space.composition(int(rewards.argmax()))
-
-    def searched(self, agent: Agent, condition: str, budget: int, generator: np.random.Generator) -> list[Trial]:
-        """What an agent finds in a condition by the table."""
-        number = self.conditions.index(condition)
-        spent = Budget(self._evaluators[number], self._bound[number], budget)
-        search(agent, self.task.space, spent, generator)
-        return spent.trials
-
-    def _truths(self) -> np.ndarray:
-        if self._truth is None:
-            pairs = zip(self._evaluators, self._bound, strict=True)
-            self._truth = np.stack([evaluator.rewards(bound, "test") for evaluator, bound in pairs])
-        return self._truth
 
 
 class StreamedRows:
-    """The rows of a stream, as a controller asks for them."""
+    """The rows of a stream, as a controller asks for them.
+
+    Attributes:
+        around: The circumstances in which compositions are evaluated now.
+    """
 
     def __init__(self, recorded: Recorded, stream: Stream) -> None:
         self._recorded = recorded
         self._stream = stream
+        self.around = stream.around(0)
 
     def evaluator(self, rows: Int[np.ndarray, " row"]) -> WindowEvaluator:
         """See `Seen.evaluator`."""
-        return WindowEvaluator(self._recorded, self._stream, rows)
+        return WindowEvaluator(self._recorded, self._stream, rows, self.around)
 
     def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
         """See `Seen.reference`."""
@@ -159,18 +69,22 @@ class WindowEvaluator:
 
     name = "table"
 
-    def __init__(self, recorded: Recorded, stream: Stream, rows: Int[np.ndarray, " row"]) -> None:
+    def __init__(
+        self, recorded: Recorded, stream: Stream, rows: Int[np.ndarray, " row"], around: Circumstances = USUAL
+    ) -> None:
         """Begin.
 
         Args:
             recorded: What is known.
             stream: Where the rows are from.
             rows: Their numbers in it.
+            around: The circumstances, of whenever the rows are.
         """
         self._recorded = recorded
         self._rows, self._seen = rows, StreamedRows(recorded, stream)
         self._conditions = tuple(dict.fromkeys(name for name, _ in stream.places(rows)))
-        self.world = World(self._conditions[0])
+        self._worlds = [recorded.world(condition, around) for condition in self._conditions]
+        self.world = self._worlds[0].world
         self._metric = find_metric(recorded.task.metric)
         self._y = self._seen.gathered(rows, "y")
 
@@ -190,7 +104,7 @@ class WindowEvaluator:
 
     def evaluate(self, composition: Composition, split: str = SPLIT) -> Evaluation:
         """See `Evaluator.evaluate`; latency and cost are the mean of the conditions that the rows are in."""
-        told = [self._recorded.evaluation(composition, condition) for condition in self._conditions]
+        told = [world.evaluate(composition) for world in self._worlds]
         metric = self._metric.compute(self._seen.answers(composition, self._rows), self._y)
         return replace(
             told[0],
@@ -202,6 +116,25 @@ class WindowEvaluator:
         )
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What has just become of a deployment.
+
+    Attributes:
+        row: Number of rows that have come.
+        regret: What the live composition gave up in the latest block.
+        static_regret: What would have been given up without adapting.
+        live: What is live now.
+        adapted: What a search has just brought.
+    """
+
+    row: int
+    regret: float
+    static_regret: float
+    live: Composition
+    adapted: Adapted | None
+
+
 @dataclass(frozen=True, eq=False)
 class Replayed:
     """What became of a deployment on a stream.
@@ -211,8 +144,10 @@ class Replayed:
         rows: int64[blocks]: number of each block's first row.
         live: Ids of the live compositions, block by block.
         adapted: What searches brought.
-        gain: float64[blocks]: what the best composition has more than the one that was live at first.
+        gain: float64[blocks]: what the best composition has more than the one that was live at first, or stands in for
+            it since it was withdrawn.
         best: float64[blocks]: the reward of the best composition.
+        news: What changed around the data, and at which row.
     """
 
     regret: np.ndarray
@@ -221,6 +156,7 @@ class Replayed:
     adapted: tuple[Adapted, ...]
     gain: np.ndarray
     best: np.ndarray
+    news: tuple[tuple[int, str], ...] = ()
 
 
 def replay(
@@ -233,9 +169,12 @@ def replay(
     settings: Settings,
     late: int = 4 * BLOCK,
     old: Sequence[Trial] = (),
-    tell: Callable[[int], None] = lambda rows: None,
+    tell: Callable[[Moment], None] = lambda moment: None,
 ) -> Replayed:
     """Let a deployment live through a stream.
+
+    What changes around the data is known at once, as a catalog's file and a price list are read and requests are
+    counted. What is deployed and was withdrawn is replaced at once (`controller.stand_in`), whatever searches.
 
     Args:
         recorded: What is known.
@@ -247,20 +186,28 @@ def replay(
         settings: How to adapt.
         late: Rows after which a row's label comes, whole blocks.
         old: Trials of the first state, for agents that recall.
-        tell: Is told how many rows have come since.
+        tell: Is told what became of each block.
     """
     seen = StreamedRows(recorded, stream)
-    controller = Controller(first, recorded.task.space, agent, trigger, seen, recorded.reward, generator, settings, old)
+    space = recorded.space(seen.around)
+    controller = Controller(first, space, agent, trigger, seen, recorded.reward, generator, settings, old)
     trigger.begin(recorded.usual(first, stream.conditions[0]))
-    start = recorded.truth(first)
+    static, news = first, []
     regret, gain, bests, live, adapted = [], [], [], [], []
     given: list[np.ndarray] = []
     for block in range(0, len(stream) // BLOCK * BLOCK, BLOCK):
-        rows = np.arange(block, block + BLOCK)
+        rows, around = np.arange(block, block + BLOCK), stream.around(block)
+        if around != seen.around:
+            what, space = around.news(seen.around), recorded.space(around)
+            seen.around = around
+            before, controller.live = controller.live, stand_in(controller.live, space)
+            static = stand_in(static, space)
+            controller.news(what, space, recorded.reward)
+            news.append((block, what if controller.live == before else f"{what}; {controller.live} stands in"))
         shares = stream.shares[rows].mean(axis=0)
-        best = recorded.best(shares)
-        regret.append(best - float(shares @ recorded.truth(controller.live)))
-        gain.append(best - float(shares @ start))
+        best = recorded.best(shares, around)
+        regret.append(best - float(shares @ recorded.truth(controller.live, around)))
+        gain.append(best - float(shares @ recorded.truth(static, around)))
         bests.append(best)
         live.append(controller.live.id)
         answers = seen.answers(controller.live, rows)
@@ -273,7 +220,7 @@ def replay(
         found = controller.act()
         if found is not None:
             adapted.append(found)
-        tell(BLOCK)
+        tell(Moment(block + BLOCK, regret[-1], gain[-1], controller.live, found))
     return Replayed(
         regret=np.array(regret),
         rows=np.arange(len(regret)) * BLOCK,
@@ -281,4 +228,5 @@ def replay(
         adapted=tuple(adapted),
         gain=np.array(gain),
         best=np.array(bests),
+        news=tuple(news),
     )

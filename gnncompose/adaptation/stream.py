@@ -9,8 +9,12 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from gnncompose.adaptation.circumstances import USUAL, Circumstances
+from gnncompose.composition.tree import Composition
 from gnncompose.errors import TaskError
 from gnncompose.tasks.task import Scenario, Task
+
+Turns = tuple[tuple[int, Circumstances], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class Stream:
         row: int64[rows]: which row of that state's split it is.
         shares: float64[rows, state]: how likely each state was; what compositions are judged by.
         changes: Numbers of the rows at which something begins to change.
+        turns: Circumstances, and the row from which they hold; the first from row 0.
     """
 
     conditions: tuple[str, ...]
@@ -30,6 +35,7 @@ class Stream:
     row: Int[np.ndarray, " row"]
     shares: Float[np.ndarray, "row state"]
     changes: tuple[int, ...]
+    turns: Turns = ((0, USUAL),)
 
     def __len__(self) -> int:
         return len(self.state)
@@ -38,13 +44,43 @@ class Stream:
         """The state of each of some rows, and which row of its split it is."""
         return [(self.conditions[self.state[row]], int(self.row[row])) for row in rows]
 
+    def around(self, row: int) -> Circumstances:
+        """The circumstances of a row."""
+        return [around for first, around in self.turns if first <= row][-1]
+
 
 class Change(Protocol):
-    """How states follow one another."""
+    """How worlds follow one another: states of the data, and circumstances."""
+
+    def scenario(self, given: Scenario) -> Scenario:
+        """What comes, of a scenario of the task."""
+        ...
 
     def shares(self, scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[int, ...]]:
         """How likely each of the scenario's states is at each row, as `states_of` has them, and where that changes."""
         ...
+
+    def circumstances(self, scenario: Scenario, best: Composition, service_ms: float) -> Turns:
+        """Which circumstances hold from which row on.
+
+        Args:
+            scenario: What comes.
+            best: The best composition in its first state, under usual circumstances.
+            service_ms: How long that one takes for a row.
+        """
+        ...
+
+
+class DataChange:
+    """The data change; all around them stays."""
+
+    def scenario(self, given: Scenario) -> Scenario:
+        """See `Change.scenario`: all of it."""
+        return given
+
+    def circumstances(self, scenario: Scenario, best: Composition, service_ms: float) -> Turns:
+        """See `Change.circumstances`: none."""
+        return ((0, USUAL),)
 
 
 def states_of(scenario: Scenario) -> tuple[str, ...]:
@@ -52,7 +88,14 @@ def states_of(scenario: Scenario) -> tuple[str, ...]:
     return tuple(dict.fromkeys(step.condition for step in scenario.steps))
 
 
-def stream_of(task: Task, scenario: Scenario, change: Change, split: str, generator: np.random.Generator) -> Stream:
+def stream_of(
+    task: Task,
+    scenario: Scenario,
+    change: Change,
+    split: str,
+    generator: np.random.Generator,
+    turns: Turns = ((0, USUAL),),
+) -> Stream:
     """Draw a stream: each row's state, and a row of that state's split with replacement.
 
     Args:
@@ -61,6 +104,7 @@ def stream_of(task: Task, scenario: Scenario, change: Change, split: str, genera
         change: How they follow one another.
         split: Of the data.
         generator: Source of all randomness.
+        turns: Circumstances, and the row from which they hold.
 
     Raises:
         TaskError: The task lacks a condition.
@@ -69,7 +113,8 @@ def stream_of(task: Task, scenario: Scenario, change: Change, split: str, genera
     names = states_of(scenario)
     state = (generator.random((len(shares), 1)) > np.cumsum(shares, axis=1)[:, :-1]).sum(axis=1)
     counts = np.array([len(task.split(name, split).y) for name in names])
-    return Stream(names, state, generator.integers(counts[state]), shares, changes)
+    changes = tuple(sorted({*changes, *(row for row, _ in turns[1:])}))
+    return Stream(names, state, generator.integers(counts[state]), shares, changes, turns)
 
 
 def _steps(scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[int, ...]]:
@@ -80,7 +125,7 @@ def _steps(scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[in
 
 
 @dataclass(frozen=True)
-class Sudden:
+class Sudden(DataChange):
     """Each state gives way to the next one at once, as the scenario has it."""
 
     def shares(self, scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[int, ...]]:
@@ -89,7 +134,7 @@ class Sudden:
 
 
 @dataclass(frozen=True)
-class Gradual:
+class Gradual(DataChange):
     """Each state gives way to the next one over some rows, of which ever more are in the new state.
 
     Attributes:
@@ -110,7 +155,7 @@ class Gradual:
 
 
 @dataclass(frozen=True)
-class Recurring:
+class Recurring(DataChange):
     """The scenario's first two states, in turn.
 
     Attributes:
@@ -137,7 +182,7 @@ class Recurring:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class Mixed(DataChange):
     """After the first state, every row is in any of the scenario's states, all equally likely."""
 
     def shares(self, scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[int, ...]]:

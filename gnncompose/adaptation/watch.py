@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from gnncompose.adaptation.controller import Adapted, Controller, Seen, Settings, Trigger
+from gnncompose.adaptation.controller import Adapted, Controller, Seen, Settings, Trigger, best_single_model
 from gnncompose.adaptation.drift import Reference, errors_of
 from gnncompose.agents.agent import Agent
 from gnncompose.composition.files import composition_from_json, composition_to_json
@@ -302,9 +302,7 @@ class Watcher:
         try:
             return self._read(told["document"])
         except CompositionError as problem:
-            task = self._rows.task
-            models = [c for c in task.space.single_models() if c.root.operator.profile.score is not None]
-            best = max(models, key=lambda c: c.root.operator.profile.score or 0.0, default=task.space.start)
+            best = best_single_model(self._rows.task.space)
             self._admin.deploy(best, f"{told['composition']} was withdrawn: {problem}")
             return best
 

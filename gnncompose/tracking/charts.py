@@ -1,4 +1,4 @@
-"""The two charts of a report as plain SVG: best so far against evaluations, and score against latency."""
+"""Charts as plain SVG: best so far against evaluations, score against latency, and what becomes of a deployment."""
 
 from __future__ import annotations
 
@@ -98,6 +98,54 @@ def scatter(points: Sequence[Mark], front: Sequence[Mark], special: Sequence[Mar
     keys = [("circle", GREY, "evaluated"), ("line", GREEN, "Pareto front")]
     keys += [(mark.shape, mark.colour, mark.label) for mark in special]
     return _chart(x, y, labels[0], labels[1], "".join(body), keys)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Values over time.
+
+    Attributes:
+        label: What the legend says.
+        values: One for each point in time.
+        colour: Of its stroke.
+    """
+
+    label: str
+    values: Sequence[float]
+    colour: str
+
+
+def course(
+    times: Sequence[float],
+    lines: Sequence[Line],
+    changes: Sequence[tuple[float, str]],
+    swaps: Sequence[tuple[float, str]],
+    labels: tuple[str, str],
+) -> str:
+    """Lines over time as a file of its own; hovering a change or a swap shows what it is.
+
+    Args:
+        times: Points in time.
+        lines: Drawn one above the other.
+        changes: When something changed, and what.
+        swaps: When something else went live, and what.
+        labels: Names of the two axes.
+    """
+    x = _linear([0, max(times)], LEFT, WIDTH - RIGHT, whole=True)
+    y = _linear([0.0, *(value for line in lines for value in line.values)], HEIGHT - BOTTOM, TOP)
+    body = [
+        f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{GREY}" '
+        f'stroke-width="1.5" stroke-dasharray="6 4"><title>{_text(what)}</title></line>'
+        for at, what in changes
+    ]
+    for line in lines:
+        points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in zip(times, line.values, strict=True))
+        body.append(f'<polyline points="{points}" fill="none" stroke="{line.colour}" stroke-width="2"/>')
+    body += [_mark(x(at), y(0.0), Mark(at, 0.0, what, "triangle", GREEN), 5, 1.0) for at, what in swaps]
+    keys = [("line", line.colour, line.label) for line in lines]
+    keys += [("dash", GREY, "change"), ("triangle", GREEN, "swap")]
+    svg = _chart(x, y, labels[0], labels[1], "".join(body), keys)
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
 def _text(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,6 +132,67 @@ class Tracker(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Title:
+    """What a run is called that is no search of one task.
+
+    Attributes:
+        folder: Where its files go.
+        kind: What kind of run it is.
+        group: What it is to be compared with, parts divided by slashes.
+        name: What tells it from others of its group.
+        axis: Name of what its figures go along.
+        config: The settings as plain data.
+    """
+
+    folder: Path
+    kind: str
+    group: str
+    name: str
+    axis: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """Takes down a run that is no search, as it goes."""
+
+    def log(self, at: int, figures: Mapping[str, float | str]) -> None:
+        """Figures at a place on the run's axis."""
+        ...
+
+    def close(
+        self, summary: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[Path]
+    ) -> None:
+        """The run is over.
+
+        Args:
+            summary: What it ends with.
+            tables: Rows of each table, with the same names in all of them.
+            files: What is to be kept.
+        """
+        ...
+
+
+class KeepsJournals(Protocol):
+    """A tracker of runs that are no searches."""
+
+    def journal(self, title: Title) -> Journal:
+        """Open the journal of a run."""
+        ...
+
+
+class NoJournal:
+    """Takes down nothing."""
+
+    def log(self, at: int, figures: Mapping[str, float | str]) -> None:
+        """Does nothing."""
+
+    def close(
+        self, summary: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[Path]
+    ) -> None:
+        """Does nothing."""
+
+
 class FilesOnly:
     """Tracks nothing: the files of the run folder are always written, with this there is nothing else."""
 
@@ -142,3 +204,7 @@ class FilesOnly:
 
     def on_finish(self, summary: Summary) -> None:
         """Does nothing."""
+
+    def journal(self, title: Title) -> NoJournal:
+        """None."""
+        return NoJournal()

@@ -6,6 +6,7 @@ import html
 import netrc
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
@@ -15,7 +16,7 @@ from gnncompose.composition.files import save_composition
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.tracking.records import result_record
-from gnncompose.tracking.tracker import Run, Summary
+from gnncompose.tracking.tracker import Run, Summary, Title
 
 if TYPE_CHECKING:
     import wandb
@@ -63,27 +64,16 @@ class WandbTracker:
 
     def on_start(self, run: Run) -> None:
         """Open the W&B run; its files go to the run folder."""
-        import wandb
-
         self._run = run
         group = f"{run.task.name}/{run.world.condition}/{run.agent}"
-        try:
-            self._tracked = wandb.init(
-                mode=self.mode,
-                project=self.project,
-                entity=self.entity,
-                dir=str(run.folder),
-                name=f"{group}/seed {run.seed}, budget {run.budget}",
-                group=group,
-                job_type="search",
-                tags=[run.task.name, run.world.condition, run.agent, *self.tags],
-                config={**run.config, "catalog_sha256": run.task.catalog.sha256},
-                reinit="finish_previous",
-                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, save_code=False),
-            )
-        except wandb.Error as problem:
-            reason = str(problem).splitlines()[0]
-            raise GnncomposeError(f"tracker: W&B did not start: {reason}; use tracker.mode=offline") from None
+        self._tracked = self._started(
+            folder=run.folder,
+            kind="search",
+            group=group,
+            name=f"{group}/seed {run.seed}, budget {run.budget}",
+            tags=[run.task.name, run.world.condition, run.agent],
+            config={**run.config, "catalog_sha256": run.task.catalog.sha256},
+        )
         self._tracked.define_metric(AXIS)
         for name in METRICS:
             self._tracked.define_metric(name, step_metric=AXIS, summary=BEST[name])
@@ -138,6 +128,78 @@ class WandbTracker:
                 artifact.add_file(str(file))
             self._tracked.log_artifact(artifact, aliases=["latest", f"seed-{self._run.seed}"])
             self._tracked.finish()
+
+    def journal(self, title: Title) -> WandbJournal:
+        """Open a W&B run of another kind; its files go to the run folder."""
+        tracked = self._started(
+            folder=title.folder,
+            kind=title.kind,
+            group=title.group,
+            name=f"{title.group}/{title.name}",
+            tags=title.group.split("/"),
+            config=title.config,
+        )
+        return WandbJournal(tracked, title)
+
+    def _started(
+        self, folder: Path, kind: str, group: str, name: str, tags: Sequence[str], config: dict[str, Any]
+    ) -> wandb.Run:
+        import wandb
+
+        try:
+            return wandb.init(
+                mode=self.mode,
+                project=self.project,
+                entity=self.entity,
+                dir=str(folder),
+                name=name,
+                group=group,
+                job_type=kind,
+                tags=[*dict.fromkeys([*tags, *self.tags])],
+                config=config,
+                reinit="finish_previous",
+                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, save_code=False),
+            )
+        except wandb.Error as problem:
+            reason = str(problem).splitlines()[0]
+            raise GnncomposeError(f"tracker: W&B did not start: {reason}; use tracker.mode=offline") from None
+
+
+class WandbJournal:
+    """Logs figures as they come, and at the end tables, and files as an artifact."""
+
+    def __init__(self, tracked: wandb.Run, title: Title) -> None:
+        """Begin.
+
+        Args:
+            tracked: Is open.
+            title: What it is called.
+        """
+        self._tracked = tracked
+        self._title = title
+        tracked.define_metric(title.axis)
+        tracked.define_metric("*", step_metric=title.axis)
+
+    def log(self, at: int, figures: Mapping[str, float | str]) -> None:
+        """See `Journal.log`."""
+        self._tracked.log({self._title.axis: at, **figures})
+
+    def close(
+        self, summary: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[Path]
+    ) -> None:
+        """See `Journal.close`."""
+        import wandb
+
+        for name, rows in tables.items():
+            data: list[Any] = [list(row.values()) for row in rows]
+            self._tracked.log({name: wandb.Table(columns=[*rows[0]] if rows else [], data=data)})
+        for name, value in summary.items():
+            self._tracked.summary[name] = value
+        artifact = wandb.Artifact(self._title.group.replace("/", "-"), type=self._title.kind, metadata=dict(summary))
+        for path in files:
+            artifact.add_file(str(path))
+        self._tracked.log_artifact(artifact, aliases=["latest", self._title.name.replace(" ", "-")])
+        self._tracked.finish()
 
 
 def choose_mode(mode: str | None) -> Mode:

@@ -1,9 +1,8 @@
 import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wandb_records import history, of_type, offline_records
 
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
@@ -11,28 +10,6 @@ from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import World
 from gnncompose.tracking.tracker import Result, Run, Summary
 from gnncompose.tracking.wandb import METRICS, PREDICTED, WandbTracker, choose_mode
-
-BLOCK, HEADER = 32768, 7
-FULL, FIRST, LAST = 1, 2, 4
-
-
-def read_records(path: Path) -> Iterator:
-    """Records of a .wandb file: LevelDB's log format behind a seven-byte header."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, content = path.read_bytes(), HEADER, b""
-    while at + HEADER <= len(data):
-        if BLOCK - at % BLOCK < HEADER:
-            at += BLOCK - at % BLOCK
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
-        chunk = data[at + HEADER : at + HEADER + length]
-        at += HEADER + length
-        content = chunk if kind in (FULL, FIRST) else content + chunk
-        if kind in (FULL, LAST):
-            record = Record()
-            record.ParseFromString(content)
-            yield record
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +30,7 @@ def offline(digits_directory: Path, tmp_path_factory: pytest.TempPathFactory) ->
         best = budget.best
         result = Result(best.composition, best.reward, best.evaluation, best.evaluation)
         tracker.on_finish(Summary(result, result, result, tuple(budget.trials), 1.0, model=b"onnx"))
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    return list(read_records(path))
-
-
-def of_type(records: list, kind: str) -> list:
-    return [getattr(r, kind) for r in records if r.WhichOneof("record_type") == kind]
+    return offline_records(folder)
 
 
 def test_wandb__names_and_groups_the_run(offline: list) -> None:
@@ -74,13 +46,6 @@ def test_wandb__names_and_groups_the_run(offline: list) -> None:
 def test_wandb__puts_evaluations_on_the_horizontal_axis(offline: list) -> None:
     metrics = {metric.name: metric.step_metric for metric in of_type(offline, "metric")}
     assert metrics == {"evaluations": "", **dict.fromkeys((*METRICS, *PREDICTED), "evaluations")}
-
-
-def history(records: list) -> list[dict]:
-    return [
-        {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in entry.item}
-        for entry in of_type(records, "history")
-    ]
 
 
 def test_wandb__logs_every_evaluation(offline: list) -> None:
