@@ -27,7 +27,7 @@ from gnncompose.execution.sessions import SessionPool
 from gnncompose.tasks.task import Task
 
 BRIGHT = 100.0  # no pixel of the data is
-START_S = 60.0
+START_S = 120.0
 
 
 def _not_finite() -> ModelProto:

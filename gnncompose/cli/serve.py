@@ -43,7 +43,14 @@ def serve(
     wait_ms: Annotated[float, typer.Option(min=0.0, help="How long a request waits for others, at most.")] = 0.0,
     queue: Annotated[int, typer.Option(min=1, help="Rows that may wait; more are turned away.")] = 4096,
     workers: Annotated[int, typer.Option(min=1, help="Batches that are answered at once.")] = 2,
+    arrival_s: Annotated[
+        float, typer.Option(min=0.1, help="How long a request's head, and its body, may take to come.")
+    ] = 10.0,
     isolate: Annotated[str, typer.Option(help="untrusted or all: what runs in a limited process.")] = "untrusted",
+    engine: Annotated[str, typer.Option(help="local, or ray: replicas on Ray Serve (extra ray).")] = "local",
+    replicas: Annotated[
+        str, typer.Option(metavar="N|MIN:MAX", help="Of --engine ray; MIN:MAX for as many as the load takes.")
+    ] = "1",
 ) -> None:
     """Serve a composition by the Open Inference Protocol, and swap it live.
 
@@ -55,6 +62,8 @@ def serve(
 
     try:
         from gnncompose.deployment.batching import Batching
+        from gnncompose.deployment.ray import Front
+        from gnncompose.deployment.replicas import Scale
         from gnncompose.deployment.serving import (
             TOKEN_FILE,
             Addresses,
@@ -67,28 +76,35 @@ def serve(
         from gnncompose.deployment.serving import serve as serve_engine
     except ModuleNotFoundError as problem:
         raise DeploymentError(f"serving needs {problem.name}; run pip install 'gnncompose[serve]'") from None
+    if engine not in ("local", "ray"):
+        raise DeploymentError(f"--engine: there is no engine {engine!r}; choose local or ray")
+    scale = Scale.read(replicas, workers) if engine == "ray" else None
+    if scale is None and replicas != "1":
+        raise DeploymentError("--replicas goes with --engine ray; give both or neither")
     _check_files(certificate, key)
     token = None if token_file is None else _token(token_file)
     bundle = open_bundle(task)
     first = None if composition is None else open_composition(composition, bundle)
     settings = Settings(bounds=Bounds(latency_ms=latency_ms), isolate=isolate)  # type: ignore[arg-type]
     log_as_json()
-    engine = Engine(bundle, History(state), settings)
-    engine.start(first)
+    history = History(state)
+    served = Engine(bundle, history, settings) if scale is None else Front(bundle, history, settings, scale)
+    served.start(first)
     addresses = Addresses(host, port, None if grpc_port < 0 else grpc_port, admin_port, certificate, key)
     serving = Serving(
         admin_token=admin_token_in(state),
         addresses=addresses,
-        batching=Batching(batch, wait_ms, queue, workers),
+        batching=Batching(batch, wait_ms, queue, workers if scale is None else workers * scale.most),
         name=name,
         token=token,
+        arrival_s=arrival_s,
     )
 
     def tell(listening: Listening) -> None:
         show_json(
             {
                 "model": serving.name or bundle.name,
-                "version": engine.live.version,
+                "version": served.live.version,
                 "rest": listening.rest,
                 "grpc": listening.grpc,
                 "admin": listening.admin,
@@ -97,7 +113,7 @@ def serve(
         )
 
     with event_loop() as loop:
-        loop.run(serve_engine(engine, serving, tell))
+        loop.run(serve_engine(served, serving, tell))
 
 
 def _check_files(certificate: Path | None, key: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,17 @@ class Comparison:
                 "failed": self._failed,
                 "skipped": self._skipped,
             }
+
+
+def together(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several comparisons of the same two deployments told, as one would tell it."""
+    sums = {name: sum(one[name] for one in told) for name in ("mirrored", "rows", "failed", "skipped")}
+    agreeing_rows = sum(one["rows"] * (one["agreement"] or 0.0) for one in told)
+    return {
+        **sums,
+        "agreement": round(agreeing_rows / sums["rows"], 4) if sums["rows"] else None,
+        "largest_difference": max((one["largest_difference"] for one in told), default=0.0),
+    }
 
 
 def agreeing(given: np.ndarray, tried: np.ndarray) -> Bool[np.ndarray, " row"]:

@@ -60,14 +60,14 @@ class Settings:
     isolate: Isolate = "untrusted"
 
 
-class _Serving(NamedTuple):
+class Answering(NamedTuple):
     """What is live, and what was before it: one reference, so that a swap is one assignment."""
 
     live: Served | None = None
     before: Served | None = None
 
 
-class _Tried(NamedTuple):
+class Tried(NamedTuple):
     """A deployment beside the live one: how, and for which share of the requests."""
 
     served: Served
@@ -98,13 +98,13 @@ class Engine:
         self._rows = task.split("clean", "validation").x[:PROBE_ROWS]
         if self._rows.dtype.kind == "U":
             self._rows = self._rows.astype(object)  # ONNX Runtime takes text as object arrays only
-        self._serving = _Serving()
-        self._tried: _Tried | None = None
+        self._serving = Answering()
+        self._tried: Tried | None = None
         self._changing = threading.RLock()  # one change at a time; answers never wait for it
         self._check_due = threading.Lock()
         self._credit = 0.0
         self._credit_lock = threading.Lock()
-        self._mirror: queue.Queue[tuple[_Tried, np.ndarray, np.ndarray] | None] = queue.Queue(MIRRORED)
+        self._mirror: queue.Queue[tuple[Tried, np.ndarray, np.ndarray] | None] = queue.Queue(MIRRORED)
         self._mirroring = threading.Thread(target=self._compare, name="shadow", daemon=True)
         self._mirroring.start()
 
@@ -122,7 +122,7 @@ class Engine:
             problems: list[str] = []
             for deployment in self.history.good():
                 try:
-                    self._serving = _Serving(self._loaded(deployment))
+                    self._serving = Answering(self._loaded(deployment))
                     break
                 except DeploymentError as problem:
                     problems.append(f"version {deployment.version}: {problem}")
@@ -238,16 +238,23 @@ class Engine:
         """End what is tried, or roll back, where bounds were left; a server calls it now and then."""
         with self._changing:
             tried = self._tried
-            complaint = None if tried is None else tried.served.health.complaint()
+            complaint = None if tried is None else self.complaint(tried.served)
             if complaint is not None:
                 self.abort(complaint)
             live, before = self._serving
-            complaint = None if live is None else live.health.complaint()
-            if complaint is not None and before is not None and before.health.complaint() is None:
+            complaint = None if live is None else self.complaint(live)
+            if complaint is not None and before is not None and self.complaint(before) is None:
                 try:
                     self.roll_back(complaint)
                 except DeploymentError as problem:
                     log.error("not rolled back", extra={"why": str(problem)})
+
+    def complaint(self, served: Served) -> str | None:
+        """What bound a deployment left of late; None where all is well."""
+        return served.health.complaint()
+
+    def changed(self) -> None:
+        """Is called, with all else waiting, once something else is live or tried; for engines that others follow."""
 
     def deploy(self, composition: Composition, reason: str) -> Deployment:
         """Make a composition live.
@@ -260,6 +267,7 @@ class Engine:
             served = self._verified(deployment, composition)
             self._end_trial("another was deployed")
             self._make_live(served, reason)
+            self.changed()
             return deployment
 
     def try_out(self, composition: Composition, reason: str, how: Trial, share: float) -> Deployment:
@@ -284,7 +292,8 @@ class Engine:
             served = self._verified(deployment, composition)
             self._end_trial("another is tried")
             self.history.note(served.version, how, f"{share:.0%} of the requests: {reason}")
-            self._tried = _Tried(served, how, share, Comparison())
+            self._tried = Tried(served, how, share, Comparison())
+            self.changed()
             return deployment
 
     def promote(self, reason: str = "promoted") -> int:
@@ -298,6 +307,7 @@ class Engine:
                 raise DeploymentError("nothing is tried; begin a shadow or a canary first")
             served, self._tried = self._tried.served, None
             self._make_live(served, reason)
+            self.changed()
             return served.version
 
     def abort(self, reason: str = "aborted") -> int:
@@ -311,6 +321,7 @@ class Engine:
                 raise DeploymentError("nothing is tried")
             version = self._tried.served.version
             self._end_trial(reason)
+            self.changed()
             return version
 
     def roll_back(self, reason: str = "by command") -> int:
@@ -332,13 +343,14 @@ class Engine:
                 self._end_trial("the live one was rolled back")
                 self.history.note(bad.version, "rolled_back", reason)
                 self._make_live(served, f"rolled back from version {bad.version}: {reason}")
+                self.changed()
                 return served.version
             raise DeploymentError("there is no good deployment before the live one")
 
     def _taken_back(self, deployment: Deployment) -> Served:
         """An earlier deployment, as it is still loaded or loaded anew."""
         before = self._serving.before
-        if before is not None and before.version == deployment.version and before.health.complaint() is None:
+        if before is not None and before.version == deployment.version and self.complaint(before) is None:
             return before
         return self._loaded(deployment)
 
@@ -370,7 +382,7 @@ class Engine:
         """Let go of all that is loaded, and of the history."""
         with self._changing:
             self._end_trial("the server ended", note=False)
-            serving, self._serving = self._serving, _Serving()
+            serving, self._serving = self._serving, Answering()
             for served in serving:
                 if served is not None:
                     served.retire()
@@ -415,7 +427,7 @@ class Engine:
     def _make_live(self, served: Served, reason: str) -> None:
         """Note it first: whoever is killed in between begins again with what was found good."""
         self.history.note(served.version, "live", reason)
-        oldest, self._serving = self._serving.before, _Serving(served, self._serving.live)
+        oldest, self._serving = self._serving.before, Answering(served, self._serving.live)
         if oldest is not None and oldest is not served:
             oldest.retire()
         log.info("live", extra={"version": served.version, "composition": str(served.composition), "why": reason})

@@ -74,16 +74,17 @@ class Event:
 class History:
     """The deployments of one server; may be used from several threads."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the history of a folder, which is made where there is none.
+    def __init__(self, folder: Path | None) -> None:
+        """Open the history of a folder, which is made where there is none; None to keep it in memory.
 
         Raises:
             DeploymentError: It cannot be opened, or another server has it.
         """
         self._lock = threading.Lock()
-        self._path = folder / FILE
+        self._path = ":memory:" if folder is None else folder / FILE
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 self._path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
             )
