@@ -43,14 +43,22 @@ class Client:
             self.ends_s.append(time.monotonic())
             if not head.startswith(b"HTTP/1.1 200"):
                 self.failed += 1
-            elif not self._is_right(content[int(fields[b"inference-header-content-length"]) :], body):
+            elif not self._is_right(_tensor(content, fields.get(b"inference-header-content-length")), body):
                 self.wrong += 1
             number += 1
         writer.close()
 
-    def _is_right(self, content: bytes, body: int) -> bool:
-        found = np.frombuffer(content, dtype=np.float32).reshape(self.answers.shape[2:])
+    def _is_right(self, tensor: np.ndarray, body: int) -> bool:
+        found = tensor.reshape(self.answers.shape[2:])
         return bool((np.abs(self.answers[body] - found) <= CLOSE).all(axis=(1, 2)).any())
+
+
+def _tensor(content: bytes, length: bytes | None) -> np.ndarray:
+    """What was answered: behind JSON of a length, or in it."""
+    if length is not None:
+        return np.frombuffer(content, dtype=np.float32, offset=int(length))
+    (output,) = json.loads(content)["outputs"]
+    return np.array(output["data"], dtype=np.float32)
 
 
 async def main(address: str, path: str, seconds: float, connections: int) -> dict:

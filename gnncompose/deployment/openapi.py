@@ -108,7 +108,8 @@ def _infer(kind: str, signature: Signature, has_token: bool) -> Schema:
     responses["200"] = answered | {"headers": {LENGTH_HEADER: length}}
     operation = _operation(f"{kind}_infer", "Answer rows", responses, has_token)
     return operation | {
-        "description": f"At most {signature.most_rows} rows and {signature.most_bytes} bytes at once.",
+        "description": f"At most {signature.most_rows} rows and {signature.most_bytes} bytes at once, "
+        f"{signature.most_json_bytes} of them JSON.",
         "parameters": [{"name": LENGTH_HEADER, "in": "header", "required": False, **length}],
         "requestBody": {
             "required": True,

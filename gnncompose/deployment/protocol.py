@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -39,6 +40,8 @@ KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf", "U": ""}
 LENGTH = struct.Struct("<I")
 BAD_REQUEST, TOO_LARGE = 400, 413
 FIRST_ROW = "first_row"
+HEAD_BYTES, NUMBER_BYTES = 1 << 16, 32  # of JSON: all but the numbers, and each number with what lies between
+MOST_DIGITS = 18  # of a length that is told
 REMEMBERED, REMEMBERED_BYTES = 256, 1024  # heads of requests: clients send the same one again and again
 
 
@@ -79,6 +82,15 @@ class Signature:
     def item(self) -> np.dtype:
         """What the input's numbers are as bytes."""
         return np.dtype(self.input.type.dtype).newbyteorder("<")
+
+    @cached_property
+    def most_json_bytes(self) -> int:
+        """Length of a request's JSON, at most: what is of use, since it takes up to thirty times the room once read."""
+        sizes = self.input.type.axes[1:]
+        if self.input.type.dtype == "str" or any(isinstance(size, str) for size in sizes):
+            return self.most_bytes
+        values = self.most_rows * math.prod(int(size) for size in sizes)
+        return min(self.most_bytes, HEAD_BYTES + NUMBER_BYTES * values)
 
     def metadata(self, versions: Sequence[str]) -> dict[str, Any]:
         """What a client is told of the model."""
@@ -123,11 +135,11 @@ def read_request(body: bytes, header_length: str | None, signature: Signature) -
         RequestError: It is malformed, or not of what is served.
     """
     if header_length is None:
-        return _from_document(_document(body), signature)
+        return _from_document(_document(body, signature), signature)
     end = _header_end(header_length, len(body))
     raw, head = memoryview(body)[end:], body[:end]
     if not len(raw):
-        return _from_document(_document(head), signature)
+        return _from_document(_document(head, signature), signature)
     asked = _remembered(head, signature) if end <= REMEMBERED_BYTES else _asked(head, signature)
     if asked.size != len(raw):
         raise RequestError(f"binary_data_size is {asked.size!r}, but {len(raw)} bytes follow the JSON")
@@ -144,7 +156,7 @@ class _Asked(NamedTuple):
 
 
 def _asked(head: bytes, signature: Signature) -> _Asked:
-    document = _document(head)
+    document = _document(head, signature)
     tensor = _only_input(document, signature)
     size = _size(tensor, signature)
     if size is None:
@@ -166,7 +178,10 @@ def _from_document(document: dict[str, Any], signature: Signature) -> Request:
     return Request(x, _id(document), _wants_binary(document, signature))
 
 
-def _document(head: bytes) -> dict[str, Any]:
+def _document(head: bytes, signature: Signature) -> dict[str, Any]:
+    most = signature.most_json_bytes
+    if len(head) > most:
+        raise RequestError(f"the JSON has {len(head)} bytes; send at most {most}, or tensors as bytes", TOO_LARGE)
     try:
         document = orjson.loads(head)
     except ValueError as problem:
@@ -188,7 +203,8 @@ def _id(document: Mapping[str, Any]) -> str | None:
 
 
 def _header_end(header_length: str, most: int) -> int:
-    if not (header_length.isascii() and header_length.isdecimal()) or int(header_length) > most:
+    is_number = header_length.isascii() and header_length.isdecimal() and len(header_length) <= MOST_DIGITS
+    if not is_number or int(header_length) > most:
         raise RequestError(f"Inference-Header-Content-Length is to be a number of at most {most}, the body's size")
     return int(header_length)
 
@@ -228,7 +244,7 @@ def check_outputs(names: Sequence[object], signature: Signature) -> None:
 
 
 def _wants_binary(document: Mapping[str, Any], signature: Signature) -> bool:
-    wanted = _mapping(document, "parameters", "the request").get("binary_data_output", False) is True
+    wanted = _flag(document, "the request", "binary_data_output", default=False)
     outputs = document.get("outputs")
     if outputs is None:
         return wanted
@@ -236,8 +252,15 @@ def _wants_binary(document: Mapping[str, Any], signature: Signature) -> bool:
         raise RequestError('"outputs" is to be a list of objects')
     check_outputs([output.get("name") for output in outputs], signature)
     for output in outputs:
-        wanted = _mapping(output, "parameters", "an output").get("binary_data", wanted) is True
+        wanted = _flag(output, "an output", "binary_data", wanted)
     return wanted
+
+
+def _flag(document: Mapping[str, Any], where: str, key: str, default: bool) -> bool:
+    found = _mapping(document, "parameters", where).get(key)
+    if found is not None and not isinstance(found, bool):
+        raise RequestError(f'the parameter "{key}" of {where} is to be true or false')
+    return default if found is None else found
 
 
 def _mapping(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -287,7 +310,8 @@ def _from_json(data: object, tensor: Mapping[str, Any], signature: Signature) ->
     if target.kind == "f" and array.dtype.kind == "O":
         array = _with_missing(array)
     is_text = target.kind == "U" and all(type(value) is str for value in array.flat)
-    if not is_text and array.dtype.kind not in KINDS[target.kind]:
+    is_mixed = array.dtype.kind in "iuf" and _has_flags(data, array.ndim)
+    if is_mixed or (not is_text and array.dtype.kind not in KINDS[target.kind]):
         raise RequestError(f'"data" of input "{port.name}" is to hold nothing but {DATATYPES[port.type.dtype]}')
     if array.size != math.prod(shape):
         raise RequestError(f'"data" of input "{port.name}" has {array.size} values, not those of a {list(shape)}')
@@ -295,6 +319,14 @@ def _from_json(data: object, tensor: Mapping[str, Any], signature: Signature) ->
         raise RequestError(f'"data" of input "{port.name}" has numbers beyond {DATATYPES[port.type.dtype]}')
     with np.errstate(over="ignore"):
         return (array if is_text else array.astype(target)).reshape(shape)
+
+
+def _has_flags(data: list[Any], depth: int) -> bool:
+    """Whether true or false is among values that are nested so deep: numpy takes them for numbers."""
+    values: Iterable[Any] = data
+    for _ in range(depth - 1):
+        values = chain.from_iterable(values)
+    return bool in map(type, values)
 
 
 def _with_missing(array: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ from gnncompose.errors import EvaluationError
 HEADER_LENGTH = "inference-header-content-length"
 STATED, SAID, AUTHORIZATION = b"content-length", HEADER_LENGTH.encode(), b"authorization"
 EXTENSIONS = ["binary_tensor_data"]
+MOST_UNFINISHED = 4  # times the largest body: what may have come of all bodies that are not whole
 UNAUTHORIZED, NOT_FOUND, TIMEOUT, UNPROCESSABLE, TOO_MANY, INTERNAL, UNAVAILABLE = 401, 404, 408, 422, 429, 500, 503
 log = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -67,6 +68,7 @@ class Service:
         drift: Tells each signal that is watched, as plain data: `signal`, `value`, `alarmed`, `since`; None where none
             is.
         deadline: Of reading a body.
+        unfinished_bytes: Of bodies that have come in part.
     """
 
     engine: Engine
@@ -79,6 +81,7 @@ class Service:
     rows: Rows = field(default_factory=Rows)
     changes: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "changes", go_last))
     drift: Callable[[], object] | None = None
+    unfinished_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.deadline = Deadline(self.body_timeout_s)
@@ -299,6 +302,7 @@ async def _body(receive: Receive, stated: bytes, service: Service) -> bytes:
 
     Raises:
         RequestError: It is too long.
+        OverloadError: Too much of other bodies has come and waits for the rest.
         TimeoutError: It takes too long to come.
         ClientDisconnect: The client is gone.
     """
@@ -306,16 +310,24 @@ async def _body(receive: Receive, stated: bytes, service: Service) -> bytes:
     if stated.isdigit() and int(stated) > most:
         raise RequestError(f"the body has {int(stated)} bytes; send at most {most}", TOO_LARGE)
     parts: list[bytes] = []
-    size, more = 0, True
-    with service.deadline:
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            parts.append(message.get("body", b""))
-            size, more = size + len(parts[-1]), message.get("more_body", False)
-            if size > most:
-                raise RequestError(f"the body has over {most} bytes; send fewer rows at once", TOO_LARGE)
+    size, more, held = 0, True, 0
+    try:
+        with service.deadline:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                parts.append(message.get("body", b""))
+                size, more = size + len(parts[-1]), message.get("more_body", False)
+                if size > most:
+                    raise RequestError(f"the body has over {most} bytes; send fewer rows at once", TOO_LARGE)
+                if more:  # what is whole at once takes no room for long
+                    service.unfinished_bytes += size - held
+                    held = size
+                    if service.unfinished_bytes > MOST_UNFINISHED * most:
+                        raise OverloadError("too many large bodies come at once; ask again later")
+    finally:
+        service.unfinished_bytes -= held
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -20,6 +20,7 @@ import uvicorn
 
 from gnncompose.deployment.admin import admin_app
 from gnncompose.deployment.batching import Batcher, Batching
+from gnncompose.deployment.connections import connections, make_room
 from gnncompose.deployment.engine import Engine
 from gnncompose.deployment.grpc_server import grpc_server
 from gnncompose.deployment.history import DeploymentError
@@ -69,6 +70,7 @@ class Serving:
         most_rows: Rows of a request, at most.
         most_bytes: Bytes of a request, at most.
         most_connections: Connections of clients, at most.
+        arrival_s: How long a request's head, and its body, may take to come.
         patience_s: How long requests may take once the server is told to end.
     """
 
@@ -80,6 +82,7 @@ class Serving:
     most_rows: int = 1024
     most_bytes: int = 64 << 20
     most_connections: int = 4096
+    arrival_s: float = 10.0
     patience_s: float = 20.0
 
 
@@ -165,12 +168,13 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
     Raises:
         DeploymentError: An address is taken, or the certificate cannot be read.
     """
+    make_room(serving.most_connections)
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # what is there by now stays; to look through it again and again would take milliseconds
     metrics = Metrics()
     batcher = Batcher(engine.answer, serving.batching, metrics.requests.batch_rows.observe, engine.is_quick)
-    service = Service(engine, batcher, _signature(engine.task, serving), metrics, serving.token)
+    service = Service(engine, batcher, _signature(engine.task, serving), metrics, serving.token, serving.arrival_s)
     addresses, ended = serving.addresses, asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -214,6 +218,7 @@ def _rest_server(service: Service, serving: Serving) -> _Server:
     return _Server(
         uvicorn.Config(
             inference_app(service),
+            http=connections(serving.arrival_s),
             host=addresses.host,
             port=addresses.port,
             log_config=None,
