@@ -10,7 +10,7 @@ LOOKS = 8  # at the tasks within the time that one may take
 
 
 class Deadline:
-    """Ends what takes a task of the event loop too long: `with deadline: await …`.
+    """Ends what takes a task of one event loop too long: `with deadline: await …`.
 
     It is noticed when the next look is taken, an eighth of the time later at most. What is within may not enter it
     again.
@@ -26,11 +26,13 @@ class Deadline:
         self._due_s: dict[asyncio.Task[object], float] = {}  # the one that came first is due first
         self._late: set[asyncio.Task[object]] = set()
         self._is_watching = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> None:
         """Let the time of the current task begin."""
-        task, loop = self._current(), asyncio.get_running_loop()
-        self._due_s[task] = loop.time() + self._patience_s
+        # To ask for the running loop takes a system call each time.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        self._due_s[self._current()] = loop.time() + self._patience_s
         if not self._is_watching:
             self._is_watching = True
             loop.call_later(self._patience_s / LOOKS, self._look, loop)
@@ -51,9 +53,8 @@ class Deadline:
             if not task.uncancel() and kind is asyncio.CancelledError:
                 raise TimeoutError from problem
 
-    @staticmethod
-    def _current() -> asyncio.Task[object]:
-        return cast("asyncio.Task[object]", asyncio.current_task())
+    def _current(self) -> asyncio.Task[object]:
+        return cast("asyncio.Task[object]", asyncio.current_task(self._loop))
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gnncompose.composition.tree import Composition
+from gnncompose.deployment.figures import FEW
 from gnncompose.deployment.history import DeploymentError
 from gnncompose.deployment.probing import answered, probed
 from gnncompose.errors import EvaluationError, GnncomposeError
@@ -219,8 +220,10 @@ class Served:
     def _is_usual(self, found: np.ndarray, rows: int) -> bool:
         """Whether an answer is one without a doubt, which is told sooner than `check_answers` tells what is wrong."""
         is_alike = found.shape == (rows, *self._sizes) and found.dtype == self._dtype
+        if not is_alike or found.dtype.kind != "f":
+            return False
         # One that is not finite makes the sum so, too.
-        return is_alike and found.dtype.kind == "f" and math.isfinite(np.add.reduce(found, None))
+        return math.isfinite(sum(found.ravel().tolist()) if found.size <= FEW else found.sum())
 
     def hold(self) -> bool:
         """Keep it loaded until it is let go of as often; False where it was unloaded already."""
