@@ -33,6 +33,7 @@ def train(config: DictConfig) -> None:
         plan=instantiate(config.plan),
         training=instantiate(config.training),
         seed=config.seed,
+        history=config.history,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,8 @@ VALUE_DIM = 8
 PLACE_VALUES = 2  # the first of an edit's values are those of its place
 CONTEXT_DIM = 2
 WIDE = 4.0
+FIGURES_DIM = 4
+SMALL_GAIN = 0.01
 
 
 class Context(NamedTuple):
@@ -302,6 +304,45 @@ def parameter_settings(edit: SetParameter, node: Node) -> list[float]:
     return [new, new - was, float(bool(port)), int(port or 0) / WIDE, 0.0, 0.0]
 
 
+class History(NamedTuple):
+    """What was evaluated before several decisions; a set for each, whatever the order.
+
+    Attributes:
+        bag: Of each evaluation, the mean of the composition's node features: a bag of operators.
+        figures: Of each evaluation, from `figures_of`.
+        at: Of each graph, rows of these two; as long as the longest.
+        there: Which of the entries are some.
+    """
+
+    bag: Float[Tensor, "evaluation node_dim"]
+    figures: Float[Tensor, "evaluation 4"]
+    at: Int[Tensor, "graph entry"]
+    there: Bool[Tensor, "graph entry"]
+
+
+def figures_of(
+    reward: Float[np.ndarray, " evaluation"],
+    score: Float[np.ndarray, " evaluation"],
+    latency: Float[np.ndarray, " evaluation"],
+) -> Float[Tensor, "evaluation 4"]:
+    """What a policy is told of evaluations, beside what was evaluated.
+
+    Args:
+        reward: By how much each reward exceeds the start's.
+        score: Likewise the score; NaN where an evaluation failed.
+        latency: The latency as a share of the start's; NaN likewise.
+    """
+    failed = np.isnan(score)
+    told = [*(_squashed(np.where(np.isnan(gain), 0.0, gain)) for gain in (reward, score))]
+    told += [0.3 * np.log(np.where(failed, 1.0, latency)), failed]
+    return torch.from_numpy(np.stack(told, axis=1)).float()
+
+
+def _squashed(gain: np.ndarray) -> np.ndarray:
+    """Tasks differ in how much there is to gain: .01 is told from 0 as well as .5 from .1."""
+    return 0.3 * np.sign(gain) * np.log1p(np.abs(gain) / SMALL_GAIN)
+
+
 @dataclass(frozen=True, eq=False)
 class Packed:
     """Several encoded compositions of one catalog as one graph.
@@ -318,6 +359,7 @@ class Packed:
         edit_operator: Row of the catalog's features.
         edit_values: Values of each edit.
         edit_graph: Graph of each edit.
+        history: What was evaluated before; None is as good as nothing.
     """
 
     x: Float[Tensor, "node node_dim"]
@@ -331,11 +373,24 @@ class Packed:
     edit_operator: Int[Tensor, " edit"]
     edit_values: Float[Tensor, "edit value_dim"]
     edit_graph: Int[Tensor, " edit"]
+    history: History | None = None
 
     @property
     def is_stop(self) -> Bool[Tensor, " edit"]:
         """Which edits end the episode."""
         return self.edit_kind == KINDS.index(Stop)
+
+    @property
+    def is_setting(self) -> Bool[Tensor, " edit"]:
+        """Which edits set a parameter."""
+        return self.edit_kind == KINDS.index(SetParameter)
+
+    def without_values(self) -> Packed:
+        """The same with the value that stands there in place of each that an edit would set."""
+        values, new = self.edit_values.clone(), PLACE_VALUES
+        values[self.is_setting, new] -= values[self.is_setting, new + 1]
+        values[self.is_setting, new + 1] = 0.0
+        return replace(self, edit_values=values)
 
 
 def join(graphs: Sequence[Data]) -> Graphs:

@@ -1,6 +1,7 @@
 """Synthetic catalogs, and a FAKE evaluator with a hidden rule, so that tests of search need no artifact and no data."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -158,6 +159,27 @@ class FakeEvaluator:
         if operator.kind == "model":
             return 0.5 * (operator.profile.score or 0.0) + below[0] + 0.3 * self._gain(operator.name)
         return float(np.mean(below)) + 0.04 * (len(below) - 1)
+
+
+def threshold_space() -> Space:
+    """Two models in a cascade, whose threshold stands on a grid of .5 and .8."""
+    space = space_of([model("a"), model("b"), CASCADE], Limits(nodes=3, depth=2, branches=2))
+    cascade = make_node(CASCADE, [chain(space, "a"), chain(space, "b")])
+    return replace(space, initial=Composition(cascade, space.catalog.sha256))
+
+
+class FakeThresholdEvaluator(FakeEvaluator):
+    """Scores cascades by how near their threshold comes to one that is off the grid."""
+
+    best = 0.63
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def _strength(self, expression: Expression) -> float:
+        if isinstance(expression, Input) or expression.operator.kind != "cascade":
+            return super()._strength(expression)
+        return 0.9 - abs(expression.parameter("threshold") - self.best)
 
 
 def reward_of(evaluation: Evaluation) -> float:

@@ -47,6 +47,8 @@ class A2C:
         value_weight: float = 0.5,
         restart_probability: float = 0.8,
         unvisited_only: bool = True,
+        history: int = 0,
+        continuous: bool = False,
         checkpoint: str | None = None,
     ) -> None:
         """Set how to learn.
@@ -62,7 +64,11 @@ class A2C:
             value_weight: Weight of the critic's loss.
             restart_probability: How often an episode begins at the best composition so far, not at the start.
             unvisited_only: Whether to draw among edits to compositions not evaluated yet, while there are any.
-            checkpoint: File with a policy to begin with; None to begin from random weights.
+            history: Evaluations so far, the latest ones, that the policy is told of, at most; 0 for none.
+            continuous: Whether the policy sets parameters to any value of their range, drawn from a Beta distribution,
+                not to one of the grid.
+            checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
+                from random weights.
         """
         self.encoder = encoder
         self.learning_rate = learning_rate
@@ -74,6 +80,8 @@ class A2C:
         self.value_weight = value_weight
         self.restart_probability = restart_probability
         self.unvisited_only = unvisited_only
+        self.history = history
+        self.continuous = continuous
         self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
         self._policy: Policy | None = None
 
@@ -81,14 +89,29 @@ class A2C:
         """Yield the compositions of one episode after the other; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
         initial, node_dim = self._initial, NODE_DIM if self._initial is None else self._initial.features["node"]
-        fresh, critic = seeded(lambda: (EditPolicy(self.encoder), Critic(self.encoder, node_dim)), seed)
+        history = self.history if initial is None else initial.history
+        fresh, critic = seeded(
+            lambda: (
+                EditPolicy(self.encoder, False, history, self.continuous),
+                Critic(self.encoder, node_dim, history),
+            ),
+            seed,
+        )
         policy: Policy = copy.deepcopy(initial) if initial else fresh
         self._policy = policy
         rollouts = Rollouts(
-            space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator, policy.uses_traits
+            space,
+            budget,
+            self.horizon,
+            self.restart_probability,
+            self.unvisited_only,
+            generator,
+            policy.uses_traits,
+            history,
+            policy.continuous,
         )
         optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=self.learning_rate, fused=True)
-        start, _ = rollouts.visited.add((yield space.start))
+        start = rollouts.take_in((yield space.start))
         batch: list[list[Turn]] = []
         while start.successors:
             batch.append((yield from rollouts.episode(policy, start)))

@@ -27,6 +27,8 @@ class PPO(A2C):
         value_weight: float = 0.5,
         restart_probability: float = 0.8,
         unvisited_only: bool = True,
+        history: int = 0,
+        continuous: bool = False,
         checkpoint: str | None = None,
     ) -> None:
         """Set how to learn; what is not named here is as in `A2C`.
@@ -44,7 +46,11 @@ class PPO(A2C):
             value_weight: Weight of the critic's loss.
             restart_probability: How often an episode begins at the best composition so far, not at the start.
             unvisited_only: Whether to draw among edits to compositions not evaluated yet, while there are any.
-            checkpoint: File with a policy to begin with; None to begin from random weights.
+            history: Evaluations so far, the latest ones, that the policy is told of, at most; 0 for none.
+            continuous: Whether the policy sets parameters to any value of their range, drawn from a Beta distribution,
+                not to one of the grid.
+            checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
+                from random weights.
         """
         super().__init__(
             encoder,
@@ -57,6 +63,8 @@ class PPO(A2C):
             value_weight,
             restart_probability,
             unvisited_only,
+            history,
+            continuous,
             checkpoint,
         )
         self.epochs = epochs

@@ -37,6 +37,8 @@ class Reinforce:
         entropy: float = 0.01,
         restart_probability: float = 0.8,
         unvisited_only: bool = True,
+        history: int = 0,
+        continuous: bool = False,
         checkpoint: str | None = None,
     ) -> None:
         """Set how to learn.
@@ -50,7 +52,11 @@ class Reinforce:
             entropy: Weight of the policy's entropy, which keeps it from settling early.
             restart_probability: How often an episode begins at the best composition so far, not at the start.
             unvisited_only: Whether to draw among edits to compositions not evaluated yet, while there are any.
-            checkpoint: File with a policy to begin with; None to begin from random weights.
+            history: Evaluations so far, the latest ones, that the policy is told of, at most; 0 for none.
+            continuous: Whether the policy sets parameters to any value of their range, drawn from a Beta distribution,
+                not to one of the grid.
+            checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
+                from random weights.
         """
         self.encoder = encoder
         self.learning_rate = learning_rate
@@ -60,6 +66,8 @@ class Reinforce:
         self.entropy = entropy
         self.restart_probability = restart_probability
         self.unvisited_only = unvisited_only
+        self.history = history
+        self.continuous = continuous
         self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
         self._policy: Policy | None = None
 
@@ -67,13 +75,22 @@ class Reinforce:
         """Yield the compositions of one episode after the other; see `Agent.propose`."""
         seed = int(generator.integers(2**31))
         initial = self._initial
-        policy: Policy = copy.deepcopy(initial) if initial else seeded(lambda: EditPolicy(self.encoder), seed)
+        fresh = seeded(lambda: EditPolicy(self.encoder, False, self.history, self.continuous), seed)
+        policy: Policy = copy.deepcopy(initial) if initial else fresh
         self._policy = policy
         rollouts = Rollouts(
-            space, budget, self.horizon, self.restart_probability, self.unvisited_only, generator, policy.uses_traits
+            space,
+            budget,
+            self.horizon,
+            self.restart_probability,
+            self.unvisited_only,
+            generator,
+            policy.uses_traits,
+            policy.history,
+            policy.continuous,
         )
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate, fused=True)
-        start, _ = rollouts.visited.add((yield space.start))
+        start = rollouts.take_in((yield space.start))
         batch: list[list[Turn]] = []
         while start.successors:
             batch.append((yield from rollouts.episode(policy, start)))

@@ -44,6 +44,8 @@ def policy_to_checkpoint(policy: Policy) -> dict[str, Any]:
         "format": 1,
         "two_stage": isinstance(policy, TwoStagePolicy),
         "dueling": isinstance(policy, EditPolicy) and policy.dueling,
+        "history": policy.history,
+        "continuous": policy.continuous,
         "encoder": class_name(recipe),
         "architecture": asdict(recipe),  # type: ignore[call-overload]
         "features": dict(policy.features),
@@ -68,11 +70,12 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
     if data["encoder"] != asked:
         raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
     is_two_stage, dueling = data.get("two_stage", False), data.get("dueling", False)
+    told = data.get("history", 0), data.get("continuous", False)
     known = dict(TwoStagePolicy.features if is_two_stage else EditPolicy.features)
     if data["features"] != known:
         raise GnncomposeError(f"{name}: was made with features {data['features']}, not {known}; train it again")
     own = type(recipe)(**data["architecture"])
-    policy = seeded(lambda: TwoStagePolicy(own) if is_two_stage else EditPolicy(own, dueling), seed=0)
+    policy = seeded(lambda: TwoStagePolicy(own, *told) if is_two_stage else EditPolicy(own, dueling, *told), seed=0)
     policy.load_state_dict(data["weights"])
     return policy
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnncompose.composition.edits import KINDS
-from gnncompose.encoding import CONTEXT_DIM, NODE_DIM, OPERATOR_DIM, VALUE_DIM, Packed
+from gnncompose.encoding import CONTEXT_DIM, NODE_DIM, OPERATOR_DIM, VALUE_DIM, History, Packed
+from gnncompose.policies.history import HistorySummary
+from gnncompose.policies.setting_head import SettingHead
 
 Built = TypeVar("Built")
 
@@ -26,6 +28,19 @@ class EncoderRecipe(Protocol):
         ...
 
 
+class Judged(NamedTuple):
+    """What a policy says of edits.
+
+    Attributes:
+        scores: Of each edit; its softmax over a composition's edits is the policy.
+        concentrations: Of each edit, the two of a Beta distribution over where in its range it sets a parameter; they
+            mean nothing for edits that set none. None without a head for them.
+    """
+
+    scores: Float[Tensor, " edit"]
+    concentrations: Float[Tensor, "edit 2"] | None
+
+
 class EditPolicy(nn.Module):
     """Scores legal edits from the place that each changes and the operator that it brings.
 
@@ -37,6 +52,8 @@ class EditPolicy(nn.Module):
         features: Numbers that it reads of each node, operator, edit and composition.
         dueling: Whether a score is what the composition promises plus by how much the edit exceeds its mean edit
             (Wang et al., Dueling network architectures, ICML 2016); such a policy must be asked for all edits.
+        history: Evaluations so far that it is told of, the latest ones, at most; 0 for a policy that knows of none.
+        continuous: Whether it says where in its range a parameter is set; it is then asked for edits without values.
     """
 
     uses_traits = False
@@ -47,34 +64,42 @@ class EditPolicy(nn.Module):
         "context": CONTEXT_DIM,
     }
 
-    def __init__(self, recipe: EncoderRecipe, dueling: bool = False) -> None:
+    def __init__(
+        self, recipe: EncoderRecipe, dueling: bool = False, history: int = 0, continuous: bool = False
+    ) -> None:
         super().__init__()
         dim = recipe.dim
+        whole_dim = dim + CONTEXT_DIM + (dim if history else 0)
         self.recipe = recipe
         self.dueling = dueling
+        self.history = history
+        self.continuous = continuous
         self.encoder = recipe.build()
         self.source = nn.Linear(dim, dim)
         self.consumer = nn.Linear(dim, dim, bias=False)
         self.operator = nn.Sequential(nn.Linear(OPERATOR_DIM, dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
         self.kind = nn.Embedding(len(KINDS), dim)
         self.value = nn.Linear(VALUE_DIM, dim, bias=False)
-        self.whole = nn.Linear(dim + CONTEXT_DIM, dim, bias=False)
+        self.whole = nn.Linear(whole_dim, dim, bias=False)
         self.score = nn.Sequential(nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 1))
         if dueling:
-            self.promise = nn.Sequential(nn.Linear(dim + CONTEXT_DIM, dim), nn.ReLU(), nn.Linear(dim, 1))
+            self.promise = nn.Sequential(nn.Linear(whole_dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+        self.summary = HistorySummary(NODE_DIM, dim) if history else None
+        self.setting = SettingHead(dim) if continuous else None
 
     def forward(self, packed: Packed, operators: Float[Tensor, "operators operator_dim"]) -> Float[Tensor, " edit"]:
-        """Score every edit of the packed compositions.
+        """Score every edit of the packed compositions; see `judge`."""
+        return self.judge(packed, operators).scores
+
+    def judge(self, packed: Packed, operators: Float[Tensor, "operators operator_dim"]) -> Judged:
+        """Score every edit of the packed compositions, and say where parameters are set.
 
         Args:
             packed: Compositions with their edits.
             operators: Features of the catalog's operators, the row of zeros last.
-
-        Returns:
-            One score for each edit.
         """
         nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
-        seen = torch.cat([averaged(nodes, packed.graph, len(packed.context)), packed.context], dim=1)
+        seen = seen_whole(nodes, packed.graph, packed.context, self.summary, packed.history)
         whole = self.whole(seen)
         hidden = (
             self.source(nodes)[packed.edit_source]
@@ -85,27 +110,43 @@ class EditPolicy(nn.Module):
             + whole[packed.edit_graph]
         )
         scores = self.score(hidden).squeeze(1)
+        concentrations = None if self.setting is None else self.setting(hidden)
         if not self.dueling:
-            return scores
+            return Judged(scores, concentrations)
         counts = torch.bincount(packed.edit_graph, minlength=len(seen))
         means = scores.new_zeros(len(seen)).index_add(0, packed.edit_graph, scores) / counts
-        return scores + (self.promise(seen).squeeze(1) - means)[packed.edit_graph]
+        return Judged(scores + (self.promise(seen).squeeze(1) - means)[packed.edit_graph], concentrations)
 
 
 class Critic(nn.Module):
     """Says what a composition promises: the return that the policy makes of it."""
 
-    def __init__(self, recipe: EncoderRecipe, node_dim: int = NODE_DIM) -> None:
+    def __init__(self, recipe: EncoderRecipe, node_dim: int = NODE_DIM, history: int = 0) -> None:
         super().__init__()
+        dim = recipe.dim
         self.encoder = recipe.build(node_dim)
-        self.value = nn.Sequential(nn.Linear(recipe.dim + CONTEXT_DIM, recipe.dim), nn.ReLU(), nn.Linear(recipe.dim, 1))
+        whole_dim = dim + CONTEXT_DIM + (dim if history else 0)
+        self.value = nn.Sequential(nn.Linear(whole_dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+        self.summary = HistorySummary(node_dim, dim) if history else None
 
     def forward(self, packed: Packed) -> Float[Tensor, " graph"]:
         """Value of each packed composition; edits do not matter."""
         nodes = self.encoder(packed.x, packed.edge_index, packed.edge_attr, packed.graph)
-        return self.value(
-            torch.cat([averaged(nodes, packed.graph, len(packed.context)), packed.context], dim=1)
-        ).squeeze(1)
+        seen = seen_whole(nodes, packed.graph, packed.context, self.summary, packed.history)
+        return self.value(seen).squeeze(1)
+
+
+def seen_whole(
+    nodes: Float[Tensor, "node dim"],
+    graph: Int[Tensor, " node"],
+    context: Float[Tensor, "graph context_dim"],
+    summary: HistorySummary | None,
+    history: History | None,
+) -> Float[Tensor, "graph whole_dim"]:
+    """Of each graph the mean of its nodes, its context, and what was evaluated before, where that is summed up."""
+    mean = averaged(nodes, graph, len(context))
+    parts = [mean, context] if summary is None else [mean, context, summary(history, len(context))]
+    return torch.cat(parts, dim=1)
 
 
 def averaged(nodes: Float[Tensor, "node dim"], graph: Int[Tensor, " node"], count: int) -> Float[Tensor, "graph dim"]:

@@ -16,8 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnncompose.composition.edits import KINDS
-from gnncompose.encoding import CONTEXT_DIM, PLACE_VALUES, TRAIT_DIM, TRAIT_NODE_DIM, VALUE_DIM, Graphs, Packed
-from gnncompose.policies.policy import EncoderRecipe, averaged, segment_log_softmax
+from gnncompose.encoding import (
+    CONTEXT_DIM,
+    PLACE_VALUES,
+    TRAIT_DIM,
+    TRAIT_NODE_DIM,
+    VALUE_DIM,
+    Graphs,
+    History,
+    Packed,
+)
+from gnncompose.policies.history import HistorySummary
+from gnncompose.policies.policy import EncoderRecipe, Judged, seen_whole, segment_log_softmax
+from gnncompose.policies.setting_head import SettingHead
 
 
 class Seen(NamedTuple):
@@ -25,7 +36,7 @@ class Seen(NamedTuple):
 
     Attributes:
         nodes: Embedding of each node.
-        whole: Mean of each graph's nodes, and its context.
+        whole: From `seen_whole`.
     """
 
     nodes: Float[Tensor, "node dim"]
@@ -74,6 +85,8 @@ class TwoStagePolicy(nn.Module):
     Attributes:
         uses_traits: Whether graphs and operators are to be given by traits, not by features.
         features: Numbers that it reads of each node, operator, edit and composition.
+        history: Evaluations so far that it is told of, the latest ones, at most; 0 for a policy that knows of none.
+        continuous: Whether it says where in its range a parameter is set; it is then asked for edits without values.
     """
 
     uses_traits = True
@@ -84,26 +97,33 @@ class TwoStagePolicy(nn.Module):
         "context": CONTEXT_DIM,
     }
 
-    def __init__(self, recipe: EncoderRecipe) -> None:
+    def __init__(self, recipe: EncoderRecipe, history: int = 0, continuous: bool = False) -> None:
         super().__init__()
         dim = recipe.dim
+        whole_dim = dim + CONTEXT_DIM + (dim if history else 0)
         self.recipe = recipe
+        self.history = history
+        self.continuous = continuous
         self.encoder = recipe.build(TRAIT_NODE_DIM)
         self.source = nn.Linear(dim, dim)
         self.consumer = nn.Linear(dim, dim, bias=False)
         self.kind = nn.Embedding(len(KINDS), dim)
         self.at = nn.Linear(PLACE_VALUES, dim, bias=False)
-        self.whole = nn.Linear(dim + CONTEXT_DIM, dim, bias=False)
+        self.whole = nn.Linear(whole_dim, dim, bias=False)
         self.place = nn.Linear(dim, 1)
         self.query = nn.Linear(dim, dim)
         self.operator = nn.Sequential(nn.Linear(TRAIT_DIM, dim), nn.ReLU(), nn.Linear(dim, dim, bias=False))
         self.setting = nn.Linear(VALUE_DIM - PLACE_VALUES, dim, bias=False)
-        self.promised = nn.Sequential(nn.Linear(dim + CONTEXT_DIM, dim), nn.ReLU(), nn.Linear(dim, 1))
+        self.promised = nn.Sequential(nn.Linear(whole_dim, dim), nn.ReLU(), nn.Linear(dim, 1))
+        self.summary = HistorySummary(TRAIT_NODE_DIM, dim) if history else None
+        self.share = SettingHead(dim) if continuous else None
 
-    def see(self, graphs: Graphs | Packed, context: Float[Tensor, "graph context_dim"]) -> Seen:
-        """Encode compositions."""
+    def see(
+        self, graphs: Graphs | Packed, context: Float[Tensor, "graph context_dim"], history: History | None = None
+    ) -> Seen:
+        """Encode compositions, and what was evaluated before."""
         nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr, graphs.graph)
-        return Seen(nodes, torch.cat([averaged(nodes, graphs.graph, len(context)), context], dim=1))
+        return Seen(nodes, seen_whole(nodes, graphs.graph, context, self.summary, history))
 
     def promise(self, seen: Seen) -> Float[Tensor, " graph"]:
         """Return that the policy makes of each composition."""
@@ -126,13 +146,17 @@ class TwoStagePolicy(nn.Module):
         return scores.masked_fill(~offers.there, -torch.inf).log_softmax(dim=1)
 
     def forward(self, packed: Packed, operators: Float[Tensor, "operators trait_dim"]) -> Float[Tensor, " edit"]:
-        """Log probability of every edit of the packed compositions, among those that are given.
+        """Log probability of every edit of the packed compositions; see `judge`."""
+        return self.judge(packed, operators).scores
+
+    def judge(self, packed: Packed, operators: Float[Tensor, "operators trait_dim"]) -> Judged:
+        """Log probability of every edit among those that are given, and where parameters are set.
 
         Args:
             packed: Compositions with their edits.
             operators: Traits of the catalog's operators, the row of zeros last.
         """
-        seen, values = self.see(packed, packed.context), packed.edit_values
+        seen, values = self.see(packed, packed.context, packed.history), packed.edit_values
         numbers = torch.stack([packed.edit_graph, packed.edit_kind, packed.edit_source, packed.edit_consumer], dim=1)
         told = torch.cat([numbers.double(), values[:, :PLACE_VALUES].double()], dim=1)
         places, place = told.unique(dim=0, return_inverse=True)
@@ -142,7 +166,8 @@ class TwoStagePolicy(nn.Module):
         chosen = segment_log_softmax(self.place(hidden).squeeze(-1), graph, len(packed.context))
         keys = self.operator(operators)[packed.edit_operator] + self.setting(values[:, PLACE_VALUES:])
         scores = (keys * self.query(hidden)[place]).sum(-1) / math.sqrt(hidden.shape[-1])
-        return chosen[place] + segment_log_softmax(scores, place, len(places))
+        concentrations = None if self.share is None else self.share(hidden[place] + keys)
+        return Judged(chosen[place] + segment_log_softmax(scores, place, len(places)), concentrations)
 
     def _hidden(
         self, seen: Seen, kind: Tensor, source: Tensor, consumer: Tensor, values: Tensor, whole: Tensor

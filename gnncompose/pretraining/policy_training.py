@@ -7,11 +7,10 @@ of a rehearsal, so that what was encoded to act is what is learned from.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from gnncompose.encoding import Graphs
+from gnncompose.encoding import Graphs, History
+from gnncompose.errors import GnncomposeError
 from gnncompose.policies.checkpoints import policy_to_checkpoint
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.two_stage import Offers, Places, TwoStagePolicy
+from gnncompose.pretraining.interrupted import Checkpoint
+from gnncompose.pretraining.recollection import Recollection
 from gnncompose.pretraining.records import learned_from, provenance, write_trained
 from gnncompose.pretraining.rehearsal import Rehearsal, RehearsedTable, Rehearsing
 
@@ -65,6 +67,7 @@ class Acted(NamedTuple):
     Attributes:
         graphs: Where they stood.
         context: What the policy was told.
+        history: Evaluations that it was told of; None for none.
         places: Where edits could act.
         place: Which of these was chosen.
         offers: What could be done there.
@@ -78,6 +81,7 @@ class Acted(NamedTuple):
 
     graphs: Graphs
     context: Tensor
+    history: History | None
     places: Places
     place: Tensor
     offers: Offers
@@ -89,6 +93,18 @@ class Acted(NamedTuple):
     terminated: np.ndarray
 
 
+class Stateful(Protocol):
+    """A module, an optimizer or a schedule."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+        ...
+
+    def load_state_dict(self, state_dict: Any) -> object:  # noqa: ANN401 - as torch has it
+        """Be in that state."""
+        ...
+
+
 class PolicyLearner:
     """Learns a policy rehearsal by rehearsal.
 
@@ -96,40 +112,66 @@ class PolicyLearner:
         policy: What was learned so far.
     """
 
-    def __init__(self, recipe: EncoderRecipe, training: PolicyTraining, seed: int) -> None:
+    def __init__(self, recipe: EncoderRecipe, training: PolicyTraining, seed: int, history: int = 0) -> None:
         """Begin with random weights.
 
         Args:
             recipe: Describes the graph encoder.
             training: How to train.
             seed: Source of the weights and of what the policy draws.
+            history: Evaluations so far that the policy is told of, at most; 0 for none.
         """
         self.training = training
-        self.policy = seeded(lambda: TwoStagePolicy(recipe), seed)
+        self.policy = seeded(lambda: TwoStagePolicy(recipe, history), seed)
         self._drawn = torch.Generator().manual_seed(seed)
         self._parameters = list(self.policy.parameters())
         self._optimizer = torch.optim.Adam(self._parameters, lr=training.learning_rate, fused=True)
         self._rates = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.0, training.rehearsals)
 
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        return {"policy": self.policy, "optimizer": self._optimizer, "rates": self._rates}
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs."""
+        return {"drawn": self._drawn.get_state(), **{name: part.state_dict() for name, part in self._parts.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where a learner was that told its state."""
+        self._drawn.set_state(state["drawn"])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
     def rehearse(self, rehearsal: Rehearsal, generator: np.random.Generator) -> None:
         """Walk all episodes of a rehearsal, and learn from them."""
         left = generator.random(len(rehearsal.env.rows))
-        steps = [self.act(rehearsal, left) for _ in range(rehearsal.env.horizon)]
+        known = self.recollection(rehearsal, generator)
+        steps = [self.act(rehearsal, left, known) for _ in range(rehearsal.env.horizon)]
         with torch.no_grad():
             ends = steps[-1].after
-            seen = self.policy.see(rehearsal.table.encode(ends), rehearsal.context(ends, left))
+            history = known.told() if known else None
+            seen = self.policy.see(rehearsal.table.encode(ends), rehearsal.context(ends, left), history)
             last = self.policy.promise(seen).double().numpy()
         self._learn(rehearsal.table, steps, last, generator)
         self._rates.step()
 
-    def act(self, rehearsal: Rehearsal, left: Float[np.ndarray, " episode"]) -> Acted:
+    def recollection(self, rehearsal: Rehearsal, generator: np.random.Generator) -> Recollection | None:
+        """What episodes are to know beforehand; None where the policy is told of no evaluations."""
+        return Recollection(rehearsal, self.policy.history, generator) if self.policy.history else None
+
+    def act(
+        self, rehearsal: Rehearsal, left: Float[np.ndarray, " episode"], known: Recollection | None = None
+    ) -> Acted:
         """Make one edit in each episode."""
         table, rows = rehearsal.table, rehearsal.env.rows.astype(np.int64)
         graphs, context = table.encode(rows), rehearsal.context(rows, left)
+        if known:
+            known.add(graphs, rehearsal.env.steps > 0)
+        history = known.told() if known else None
         # As in a search, no episode stops at once: else to do nothing is soon learned, and never unlearned.
         numbers, places = table.places(rows, graphs, rehearsal.env.steps > 0)
         with torch.no_grad():
-            seen = self.policy.see(graphs, context)
+            seen = self.policy.see(graphs, context, history)
             hidden, chances = self.policy.places(seen, places)
             place = self._draw(chances)
             chosen = places.first + place
@@ -142,7 +184,7 @@ class PolicyLearner:
         edits = offered[np.arange(len(rows)), offer.numpy()]
         steps = rehearsal.env.step(np.where(stops, counts, edits).astype(np.int32))
         made = steps.after.astype(np.int64), steps.reward, steps.terminated
-        return Acted(graphs, context, places, place, offers, offer, log_probability, promise, *made)
+        return Acted(graphs, context, history, places, place, offers, offer, log_probability, promise, *made)
 
     def _draw(self, log_probabilities: Float[Tensor, "row item"]) -> Int[Tensor, " row"]:
         """One item of each row, by its probability (the Gumbel-max trick)."""
@@ -171,7 +213,7 @@ class PolicyLearner:
     def _improve(self, table: RehearsedTable, step: Acted, advantages: Tensor, aims: Tensor) -> None:
         """One gradient step."""
         policy, training = self.policy, self.training
-        seen = policy.see(step.graphs, step.context)
+        seen = policy.see(step.graphs, step.context, step.history)
         hidden, chances = policy.places(seen, step.places)
         further = policy.offers(hidden[step.places.first + step.place], step.offers, table.traits.operators)
         ratio = (_picked(chances, step.place) + _picked(further, step.offer) - step.log_probability).exp()
@@ -202,10 +244,11 @@ def gains(
     for condition in range(len(table.scores)):
         watched = Rehearsing(WATCHED, plan.horizon, mixed=0.0, elsewhere=0.0)
         rehearsal = table.begin(watched, generator, condition)
+        known = learner.recollection(rehearsal, generator)
         so_far, best = np.zeros(WATCHED), np.zeros(WATCHED)
         over = np.zeros(WATCHED, dtype=bool)
         for _ in range(plan.horizon):
-            step = learner.act(rehearsal, np.ones(WATCHED))
+            step = learner.act(rehearsal, np.ones(WATCHED), known)
             so_far += np.where(over, 0.0, step.reward)
             best, over = np.maximum(best, so_far), over | step.terminated
         found.append(float(best.mean()))
@@ -220,8 +263,11 @@ def train_policy(
     plan: Rehearsing,
     training: PolicyTraining,
     seed: int,
+    history: int = 0,
 ) -> None:
     """Train on some tables, watch what is gained on those left out, and write the policy with its card.
+
+    Where a training was interrupted in the same folder, it goes on.
 
     Args:
         folder: Where `policy.pt`, `card.json` and `curve.csv` go; they appear when training is over.
@@ -231,45 +277,60 @@ def train_policy(
         plan: What rehearsals are like.
         training: How to train.
         seed: Source of all randomness.
+        history: Evaluations so far that the policy is told of, at most; 0 for none.
 
     Raises:
-        GnncomposeError: Nothing is left to learn from, or what is left out does not exist.
+        GnncomposeError: Nothing is left to learn from, what is left out does not exist, or the training is over.
         TableError: A table is missing or damaged.
     """
     kept = learned_from(tables, left_out)
-    started = time.perf_counter()
+    if (folder / POLICY).exists():
+        raise GnncomposeError(f"{folder}: holds a policy that is trained; give another folder as hydra.run.dir")
+    checkpoint = Checkpoint(folder)
     # Not a terminal (a log, a pipe): a line now and then instead of a redrawn bar.
     interval = 0.1 if sys.stderr.isatty() else 30.0
     known = {name: RehearsedTable(name) for name in tqdm(tables, desc="read", unit="table", mininterval=interval)}
     learned = [known[name] for name in kept]
-    generator, learner = np.random.default_rng(seed), PolicyLearner(recipe, training, seed)
+    generator, learner = np.random.default_rng(seed), PolicyLearner(recipe, training, seed, history)
     watched = {name: known[name] for name in left_out}
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, float]] = checkpoint.notes.setdefault("curve", [])
+    done = 0
+    if checkpoint.state is not None:
+        done, generator.bit_generator.state = checkpoint.state["rehearsals"], checkpoint.state["generator"]
+        learner.restore(checkpoint.state["learner"])
 
     def note(rehearsals: int) -> None:
         drawn = np.random.default_rng([seed, 1])
         told = {f"gain_{name}": float(gains(learner, table, plan, drawn).mean()) for name, table in watched.items()}
         curve.append({"rehearsals": rehearsals, **told})
 
-    note(0)
+    def state() -> dict[str, Any]:
+        return {"rehearsals": number, "generator": generator.bit_generator.state, "learner": learner.state()}
+
+    if not curve:
+        note(0)
     every = max(training.rehearsals // MARKS, 1)
-    bar = tqdm(range(1, training.rehearsals + 1), desc="train", unit="rehearsal", mininterval=interval)
+    left, total = range(done + 1, training.rehearsals + 1), training.rehearsals
+    bar = tqdm(left, initial=done, total=total, desc="train", unit="rehearsal", mininterval=interval)
     for number in bar:
         table = learned[int(generator.integers(len(learned)))]
         learner.rehearse(table.begin(plan, generator), generator)
         if number % every == 0 or number == training.rehearsals:
             note(number)
+        checkpoint.offer(state)
     card = {
         "tables": kept,
         "left_out": list(left_out),
         "catalog_sha256": {table.name: table.catalog_sha256 for table in learned},
         "plan": asdict(plan),
         "training": asdict(training),
+        "history": history,
         "steps": training.rehearsals * plan.environments * plan.horizon,
         "seed": seed,
-        "wall_s": round(time.perf_counter() - started, 1),
+        "wall_s": round(checkpoint.wall_s, 1),
         "curve": curve,
         **provenance(),
     }
     write_trained(folder, POLICY, policy_to_checkpoint(learner.policy) | {"card": card}, card)
+    checkpoint.remove()
     print(f"{folder / POLICY}: search with agent=ppo agent.checkpoint={folder / POLICY}")

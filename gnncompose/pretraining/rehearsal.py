@@ -7,6 +7,7 @@ and cost. Rewards are in units of what there is to gain from the start, so that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from gnncompose.closed_edits import ClosedEdits
 from gnncompose.closed_graphs import ClosedGraphs
 from gnncompose.composition.edits import KINDS, Stop
 from gnncompose.composition.transitions import Transitions
-from gnncompose.encoding import CatalogFeatures, Graphs
+from gnncompose.encoding import CatalogFeatures, Graphs, figures_of
 from gnncompose.envs.batched import BatchedEnv
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.table import TableEvaluator, recorded_task
@@ -48,6 +49,18 @@ class Rehearsing:
     elsewhere: float = 0.5
 
 
+class State(NamedTuple):
+    """A mixture of two conditions, by their numbers, and the share of the first."""
+
+    first: int
+    second: int
+    share: float
+
+    def of(self, figures: Float[np.ndarray, "condition row"]) -> Float[np.ndarray, " row"]:
+        """Figures of the conditions, mixed."""
+        return self.share * figures[self.first] + (1.0 - self.share) * figures[self.second]
+
+
 class RehearsedTable:
     """A table, laid out for rehearsals.
 
@@ -56,6 +69,8 @@ class RehearsedTable:
         catalog_sha256: Of its catalog.
         traits: Of its operators.
         scores: float[conditions, rows].
+        latencies: float[conditions, rows]: as shares of the slowest model's.
+        start: Row of the start.
     """
 
     def __init__(self, name: str) -> None:
@@ -70,9 +85,9 @@ class RehearsedTable:
         slowest_ms, slowest_usd = slowest_model(task.catalog, prices, evaluators[0].world)
         self.name, self.catalog_sha256 = name, task.catalog.sha256
         self.scores = np.stack([evaluator.figures().score for evaluator in evaluators])
-        self._latency = np.stack([evaluator.figures().latency_ms_mean for evaluator in evaluators]) / slowest_ms
+        self.latencies = np.stack([evaluator.figures().latency_ms_mean for evaluator in evaluators]) / slowest_ms
         self._cost = np.stack([evaluator.cost_usd_per_million() for evaluator in evaluators]) / slowest_usd
-        self._start = table.row(task.space.start)
+        self.start = table.row(task.space.start)
         self._transitions = Transitions.of(table.space, task.catalog)
         self.traits = CatalogFeatures.traits_of(task.catalog)
         self._graphs = ClosedGraphs(table.space, self.traits)
@@ -91,14 +106,14 @@ class RehearsedTable:
         share = generator.random() if generator.random() < plan.mixed else 1.0
         low, high = np.log(WEIGHTS)
         latency, cost = np.exp(generator.uniform(low, high, size=2)) if condition is None else (0.01, 0.01)
-        first, second = (self.scores[s] - latency * self._latency[s] - cost * self._cost[s] for s in states)
+        first, second = (self.scores[s] - latency * self.latencies[s] - cost * self._cost[s] for s in states)
         rewards = share * first + (1.0 - share) * second
-        unit = max(float(rewards.max() - rewards[self._start]), LEAST_GAIN)
-        env = BatchedEnv(self._transitions, rewards / unit, self._start, plan.environments, plan.horizon)
+        unit = max(float(rewards.max() - rewards[self.start]), LEAST_GAIN)
+        env = BatchedEnv(self._transitions, rewards / unit, self.start, plan.environments, plan.horizon)
         away = generator.random(plan.environments) < plan.elsewhere
         env.starts[away] = walked(self._transitions, env.starts[away].astype(np.int64), FAR_EDITS, generator)
         env.reset()
-        return Rehearsal(self, env, unit)
+        return Rehearsal(self, env, unit, State(int(states[0]), int(states[1]), share))
 
     def encode(self, rows: Int[np.ndarray, " row"]) -> Graphs:
         """Rows as one graph."""
@@ -162,13 +177,26 @@ class Rehearsal:
         table: Of which.
         env: Steps them; its rewards are in units.
         unit: What a reward of 1 stands for.
+        state: Of its data.
     """
 
     table: RehearsedTable
     env: BatchedEnv
     unit: float
+    state: State
 
     def context(self, rows: Int[np.ndarray, " row"], left: Float[np.ndarray, " row"]) -> Float[Tensor, "row 2"]:
         """What a policy is told beside the graphs of rows, with such shares of a budget left."""
         own = self.env.rewards[rows] * self.unit
         return torch.from_numpy(np.stack([left, own], axis=1)).float()
+
+    def figures(self, rows: Int[np.ndarray, " row"]) -> Float[Tensor, "row 4"]:
+        """What a policy is told of evaluations of rows."""
+        table, at = self.table, np.append(rows, self.table.start)
+        told = (
+            self.env.rewards[at] * self.unit,
+            self.state.of(table.scores[:, at]),
+            self.state.of(table.latencies[:, at]),
+        )
+        reward, score, latency = (figures[:-1] for figures in told)
+        return figures_of(reward - told[0][-1], score - told[1][-1], latency / told[2][-1])

@@ -11,10 +11,12 @@ from recorded import recorded
 from gnncompose.agents.a2c import A2C
 from gnncompose.agents.agent import Agent, search
 from gnncompose.agents.dqn import DQN
+from gnncompose.agents.evaluations import Evaluations
 from gnncompose.agents.exploration import EpsilonGreedy
 from gnncompose.agents.mcts import MCTS
 from gnncompose.agents.ppo import PPO
 from gnncompose.agents.reinforce import Reinforce
+from gnncompose.encoding import encode_all
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.evaluation import Budget
@@ -69,6 +71,50 @@ def test_learner__looks_ahead_from_where_truncated_episodes_ended(monkeypatch: p
     with torch.no_grad():
         wanted = learner.policy.promise(learner.policy.see(table.encode(ends), context.float()))
     assert last == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
+def test_learner__is_told_of_evaluations_as_a_search_is() -> None:
+    """What a rehearsal tells of rows is what a search tells of its trials."""
+    table, generator, condition = RehearsedTable(LEFT_OUT), np.random.default_rng(0), 2
+    learner = PolicyLearner(RECIPE, TRAINING, seed=0, history=12)
+    rehearsal = table.begin(Rehearsing(environments=8), generator, condition)
+    known = learner.recollection(rehearsal, generator)
+    first, second = (learner.act(rehearsal, np.ones(8), known) for _ in range(2))
+    assert first.history is not None
+    assert second.history is not None
+    grown = second.history.there.sum(dim=1) - first.history.there.sum(dim=1)
+    assert grown.tolist() == (~first.terminated).astype(int).tolist()
+    task, prices = recorded_task(LEFT_OUT), load_prices()
+    evaluator = TableEvaluator(task, World(task.conditions[condition]), prices)
+    reward = WeightedSum(latency=0.01, cost=0.01).bind(task.catalog, prices, evaluator.world)
+    rows = np.array([table.start, *first.after])
+    budget, told = Budget(evaluator, reward, len(rows)), Evaluations(most=len(rows))
+    for row in rows.tolist():
+        composition = evaluator.table.space.composition(row)
+        told.add(budget.evaluate(composition), encode_all([composition], table.traits).x)
+    searched = told.before([len(rows)])
+    torch.testing.assert_close(rehearsal.figures(rows), searched.figures, atol=1e-5, rtol=1e-5)
+    went = np.flatnonzero(~first.terminated)
+    latest = second.history.at[went].gather(1, second.history.there[went].sum(dim=1, keepdim=True) - 1).squeeze(1)
+    torch.testing.assert_close(second.history.figures[latest], searched.figures[1 + went], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(second.history.bag[latest], searched.bag[1 + went])
+
+
+def test_train__a_policy_told_of_evaluations_goes_on_in_a_search(tmp_path: Path) -> None:
+    short, plan = PolicyTraining(rehearsals=3), Rehearsing(environments=32)
+    for name in "ab":
+        train_policy(tmp_path / name, [LEFT_OUT], [], RECIPE, plan, short, seed=1, history=12)
+    first, second = (torch.load(tmp_path / name / "policy.pt", weights_only=True) for name in "ab")
+    assert first["history"] == json.loads((tmp_path / "a" / "card.json").read_text())["history"] == 12
+    assert all(torch.equal(first["weights"][key], second["weights"][key]) for key in first["weights"])
+    task, prices = recorded_task(LEFT_OUT), load_prices()
+    evaluator = TableEvaluator(task, World("mixed"), prices)
+    agent = PPO(Gine(), checkpoint=str(tmp_path / "a" / "policy.pt"))
+    budget = Budget(evaluator, WeightedSum().bind(task.catalog, prices, evaluator.world), 40)
+    search(agent, task.space, budget, np.random.default_rng(0))
+    learned = agent.checkpoint()
+    assert learned is not None
+    assert not torch.equal(learned["weights"]["summary.bag.0.weight"], first["weights"]["summary.bag.0.weight"])
 
 
 @pytest.mark.parametrize("left_out", [["letter"], TABLES])
