@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Modules whose annotated shapes are checked while their tests run.
 SHAPED := gnncompose.encoding,gnncompose.envs,gnncompose.policies
+# Each process imports torch and holds tasks: more than four would not fit a small machine.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help demo test test-slow test-builds check clean
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed-tasks  ## Build the default task, search it on real ONN
 	$(BIN)/gnncompose search +experiment=demo
 
 test: $(VENV)/.installed-dev  ## The fast test suite
-	$(BIN)/python -m pytest -m "not slow and not builds"
+	$(BIN)/python -m pytest -m "not slow and not builds" $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.installed-dev  ## What needs minutes, and tensor shapes checked at run time
 	$(BIN)/python -m pytest -m slow
