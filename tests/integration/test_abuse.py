@@ -20,6 +20,7 @@ from gnncompose.tasks.task import Task
 
 INFER = "/v2/models/digits/infer"
 ARRIVAL_S, TOKEN = 1.0, "open sesame"
+EARLIEST_S = 0.9 * ARRIVAL_S  # the event loop counts from its last turn, the test from when it has connected
 SHOWN = {"Authorization": f"Bearer {TOKEN}"}
 IDLE = 1000
 MIB = 1 << 20
@@ -100,7 +101,7 @@ def test_slow_client__is_told_that_its_body_took_too_long(server: Server):
     found, seconds = trickled(server, head(Content_Length=1000) + b"\r\n\r\n", b" ")
     assert found.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in found.lower()
-    assert ARRIVAL_S <= seconds < 3 * ARRIVAL_S
+    assert EARLIEST_S <= seconds < 3 * ARRIVAL_S
     assert works(server)
 
 
@@ -108,7 +109,7 @@ def test_slow_client__is_told_that_its_body_took_too_long(server: Server):
 def test_slow_client__is_cut_where_its_head_takes_too_long(server: Server, start: bytes):
     found, seconds = trickled(server, start, b"A")
     assert found.startswith(b"HTTP/1.1 408") or not found
-    assert ARRIVAL_S <= seconds < 3 * ARRIVAL_S
+    assert EARLIEST_S <= seconds < 3 * ARRIVAL_S
     assert works(server)
 
 

@@ -95,7 +95,7 @@ def test_train__watches_the_loss_where_a_family_was_left_out(tmp_path):
     assert card["left_out_families"] == ["rocket"]
     assert card["curve"][-1].keys() == {"step", "loss", *(f"loss_{name}" for name in TABLES[:2])}
     with pytest.raises(GnncomposeError, match="left_out_families=rockets: no table has any; they have baseline, cnn"):
-        train(tmp_path, TABLES[:1], [], ["rockets"], RECIPE, PLAN, Training(steps=1), seed=0)
+        train(tmp_path / "other", TABLES[:1], [], ["rockets"], RECIPE, PLAN, Training(steps=1), seed=0)
 
 
 @pytest.mark.parametrize(("left_out", "message"), [(["digits"], "is none of tables"), (TABLES, "leaves no table")])
