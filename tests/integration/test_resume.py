@@ -20,6 +20,7 @@ from gnncompose.pretraining.training import Training, train
 
 SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
 COMMON = ["reward.latency_scale_ms=1", "reward.cost_scale_usd_per_million=0.05", "tracker=files", "seed=2"]
+BUDGET = 10
 FIGURES = ["index", "composition_id", "score", "latency_ms_mean", "latency_ms_p50", "cpu_ms", "reward", "best_reward"]
 
 
@@ -48,7 +49,7 @@ def killed_midway(command: list[str], folder: Path, evaluations: int) -> None:
 def killed(digits_directory, tmp_path_factory) -> tuple[Path, list[dict]]:
     folder = tmp_path_factory.mktemp("killed") / "run"
     task = ["task=bundle", f"task.path={digits_directory}", "condition=low_contrast_impulse", "evaluator.rows=8"]
-    killed_midway([*task, *COMMON, "agent=dqn", "budget=14", f"hydra.run.dir={folder}"], folder, 2)
+    killed_midway([*task, *COMMON, "agent=dqn", f"budget={BUDGET}", f"hydra.run.dir={folder}"], folder, 1)
     return folder, rows_in(folder)
 
 
@@ -59,7 +60,7 @@ def test_resume__takes_what_was_measured_and_measures_the_rest(killed):
     done = searched(f"resume={folder}")
     assert done.returncode == 0, done.stderr
     after = rows_in(folder)
-    assert len(after) == 14
+    assert len(after) == BUDGET
     assert [{name: row[name] for name in FIGURES} for row in after[: len(before)]] == [
         {name: row[name] for name in FIGURES} for row in before
     ]
