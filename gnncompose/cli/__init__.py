@@ -103,7 +103,7 @@ def train_policy(context: typer.Context) -> None:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 def adapt(context: typer.Context) -> None:
-    """Let a deployment live through worlds that change: gnncompose adapt OVERRIDES… (settings: gnncompose adapt --help).
+    """Let a deployment live through worlds that change: gnncompose adapt OVERRIDES… (settings: adapt --help).
 
     Example: gnncompose adapt task=digits trigger=drift change=gradual
     """
