@@ -1,7 +1,9 @@
 """Synthetic catalogs, and a FAKE evaluator with a hidden rule, so that tests of search need no artifact and no data."""
 
 import hashlib
+from collections.abc import Generator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,8 +13,10 @@ from gnncompose.composition.edits import Limits
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Expression, Input, make_node
 from gnncompose.errors import EvaluationError
-from gnncompose.evaluation.evaluation import Evaluation
+from gnncompose.evaluation.evaluation import Budget, Evaluation, Trial
 from gnncompose.tasks.task import World
+
+Turns = TypeVar("Turns")
 
 IMAGE = "image float32[N,1,8,8]"
 PROBS = "probs float32[N,10]"
@@ -184,6 +188,16 @@ class FakeThresholdEvaluator(FakeEvaluator):
 
 def reward_of(evaluation: Evaluation) -> float:
     return evaluation.score - 0.1 * evaluation.latency_ms_mean
+
+
+def turns_of(episode: Generator[Composition, Trial, Turns], budget: Budget) -> Turns:
+    """Walk an episode to its end."""
+    try:
+        asked = next(episode)
+        while True:
+            asked = episode.send(budget.evaluate(asked))
+    except StopIteration as end:
+        return end.value
 
 
 TINY_GAINS = {"median": 0.3, "blur": 0.1, "invert": -0.2, "tree": 0.0, "mlp": 0.1, "cnn": 0.0}

@@ -106,9 +106,7 @@ class A2C:
             self.restart_probability,
             self.unvisited_only,
             generator,
-            policy.uses_traits,
-            history,
-            policy.continuous,
+            policy,
         )
         optimizer = torch.optim.Adam([*policy.parameters(), *critic.parameters()], lr=self.learning_rate, fused=True)
         start = rollouts.take_in((yield space.start))

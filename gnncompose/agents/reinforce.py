@@ -85,9 +85,7 @@ class Reinforce:
             self.restart_probability,
             self.unvisited_only,
             generator,
-            policy.uses_traits,
-            policy.history,
-            policy.continuous,
+            policy,
         )
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.learning_rate, fused=True)
         start = rollouts.take_in((yield space.start))

@@ -68,9 +68,7 @@ class Rollouts:
         restart_probability: float,
         unvisited_only: bool,
         generator: np.random.Generator,
-        uses_traits: bool = False,
-        history: int = 0,
-        continuous: bool = False,
+        policy: Policy,
     ) -> None:
         """Begin with nothing visited.
 
@@ -81,13 +79,11 @@ class Rollouts:
             restart_probability: How often an episode begins at the best composition so far, not at the start.
             unvisited_only: Whether to draw among edits to compositions not evaluated yet, while there are any.
             generator: Source of all randomness.
-            uses_traits: Whether graphs hold the traits of operators, not their features.
-            history: Evaluations so far, the latest ones, that the policy is told of, at most.
-            continuous: Whether the policy says where in its range a parameter is set.
+            policy: Walks the episodes: says what it is to be told, and whether it sets parameters off the grid.
         """
-        self.visited = Visited(space, uses_traits)
-        self._evaluations = Evaluations(history)
-        self._settings = Settings(space) if continuous else None
+        self.visited = Visited(space, policy.uses_traits)
+        self._evaluations = Evaluations(policy.history)
+        self._settings = Settings(space) if policy.continuous else None
         self._budget = budget
         self._horizon = horizon
         self._restart_probability = restart_probability

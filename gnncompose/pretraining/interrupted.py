@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gnncompose.errors import GnncomposeError
+from gnncompose.tracking.files import write_atomically
 
 NAME = ".training.pt"
 EVERY_S = 20.0  # between two writings
@@ -60,9 +61,9 @@ class Checkpoint:
         if time.monotonic() - self._saved_s < EVERY_S:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f"{NAME}.partial")
-        torch.save({"state": state(), "notes": self.notes, "worked_s": self.wall_s}, partial)
-        os.replace(partial, self._path)
+        content = io.BytesIO()
+        torch.save({"state": state(), "notes": self.notes, "worked_s": self.wall_s}, content)
+        write_atomically(self._path, content.getvalue())
         self._saved_s = time.monotonic()
 
     def remove(self) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from synthetic import TINY_GAINS, FakeEvaluator, reward_of, tiny_space
+from synthetic import TINY_GAINS, FakeEvaluator, reward_of, tiny_space, turns_of
 
 from gnncompose.agents.returns import discounted_returns, generalised_advantages
 from gnncompose.agents.rollouts import Rollouts
@@ -19,17 +19,9 @@ def walked(count, **changes):
     space, policy = tiny_space(), seeded(lambda: EditPolicy(Gine(8, 1)), 0)
     budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 80)
     settings = {"horizon": 5, "restart_probability": 0.5, "unvisited_only": True} | changes
-    rollouts = Rollouts(space, 80, **settings, generator=np.random.default_rng(0))
+    rollouts = Rollouts(space, 80, **settings, generator=np.random.default_rng(0), policy=policy)
     start, _ = rollouts.visited.add(budget.evaluate(space.start))
-    episodes = []
-    for _ in range(count):
-        episode = rollouts.episode(policy, start)
-        try:
-            asked = next(episode)
-            while True:
-                asked = episode.send(budget.evaluate(asked))
-        except StopIteration as end:
-            episodes.append(end.value)
+    episodes = [turns_of(rollouts.episode(policy, start), budget) for _ in range(count)]
     return rollouts, policy, start, episodes
 
 

@@ -18,6 +18,7 @@ from synthetic import (
     space_of,
     threshold_space,
     transform,
+    turns_of,
 )
 from torch.distributions import Beta
 
@@ -150,18 +151,12 @@ def test_ppo__never_asks_a_table_for_what_it_does_not_hold(seed):
 
 def walked(policy: EditPolicy | TwoStagePolicy, count: int = 6):
     space = threshold_space()
-    rollouts = Rollouts(space, 200, 4, 0.5, True, np.random.default_rng(0), policy.uses_traits, continuous=True)
+    rollouts = Rollouts(space, 200, 4, 0.5, True, np.random.default_rng(0), policy)
     budget = Budget(FakeEvaluator({}), reward_of, 200)
     start = rollouts.take_in(budget.evaluate(space.start))
     turns = []
     for _ in range(count):
-        episode = rollouts.episode(policy, start)
-        try:
-            asked = next(episode)
-            while True:
-                asked = episode.send(budget.evaluate(asked))
-        except StopIteration as end:
-            turns += end.value
+        turns += turns_of(rollouts.episode(policy, start), budget)
     return rollouts, turns
 
 
@@ -202,7 +197,7 @@ def test_policy__judges_a_parameter_alike_by_whatever_edit_sets_it():
     policy = seeded(lambda: EditPolicy(Gine(16, 2), continuous=True), 0)
     (turn, *_) = walked(policy, 1)[1]
     space, composition = weighted_space()
-    rollouts = Rollouts(space, 9, 4, 0.5, True, np.random.default_rng(0), continuous=True)
+    rollouts = Rollouts(space, 9, 4, 0.5, True, np.random.default_rng(0), policy)
     standing = rollouts.take_in(Budget(FakeEvaluator({}), reward_of, 9).evaluate(composition))
     sets = Settings(space).of(standing)
     turns = [turn._replace(before=standing, allowed=[number]) for number in sets]
