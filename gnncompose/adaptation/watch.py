@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -30,8 +30,8 @@ from gnncompose.agents.agent import Agent
 from gnncompose.composition.files import composition_from_json, composition_to_json
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import CompositionError, GnncomposeError
-from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.evaluation import Evaluation, Trial
+from gnncompose.evaluation.cost import Prices, load_prices
+from gnncompose.evaluation.evaluation import Trial
 from gnncompose.evaluation.onnx import OnnxEvaluator
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.work import answers as answers_of
@@ -44,6 +44,7 @@ LIVE = "live"  # the condition that the latest rows are in, whatever it is
 ANSWER_S = 60.0
 NICER = 19
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class WatchError(GnncomposeError):
@@ -104,7 +105,7 @@ class LiveRows(Seen):
 
     def __init__(self, task: Task, prices: Prices, resource: str, load: str, most: int) -> None:
         self.task = task
-        self._prices = prices
+        self.prices = prices
         self._resource = resource
         self._load = load
         self._most = most
@@ -138,7 +139,7 @@ class LiveRows(Seen):
     def evaluator(self, rows: Int[np.ndarray, " row"]) -> OnnxEvaluator:
         """See `Seen.evaluator`: compositions really run."""
         task = replace(self.task, conditions=(LIVE,), _splits={(LIVE, "validation"): self.split(rows)})
-        return OnnxEvaluator(task, World(LIVE, self._resource, self._load), self._prices)
+        return OnnxEvaluator(task, World(LIVE, self._resource, self._load), self.prices)
 
     def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
         """See `Seen.reference`."""
@@ -149,11 +150,38 @@ class LiveRows(Seen):
         found = self._isolation.runner(composition).call(answers_of, composition, split)
         return Reference.of(split.x, found, split.y)
 
-    def take(self, task: Task) -> None:
-        """Go on with a changed catalog."""
-        self.task = task
+    def take(self, task: Task, prices: Prices) -> None:
+        """Go on with a changed catalog, or changed prices."""
+        self.task, self.prices = task, prices
         self._isolation.close()
         self._isolation = Isolation(task.catalog, Limits())
+
+
+class Followed(Generic[T]):
+    """A file that may change."""
+
+    def __init__(self, path: Path | None, read: Callable[[Path], T]) -> None:
+        self._path = path
+        self._read = read
+        self._stamp = self._stamped()
+
+    def _stamped(self) -> int | None:
+        try:
+            return None if self._path is None else self._path.stat().st_mtime_ns
+        except FileNotFoundError:  # it is being replaced
+            return None
+
+    def fresh(self) -> T | None:
+        """What it holds, where it has changed since this was asked last and breaks no rule."""
+        stamp = self._stamped()
+        if self._path is None or stamp in (None, self._stamp):
+            return None
+        self._stamp = stamp
+        try:
+            return self._read(self._path)
+        except GnncomposeError as problem:
+            log.warning("%s has changed, and is left alone until it changes again: %s", self._path, problem)
+            return None
 
 
 @dataclass(frozen=True)
@@ -202,8 +230,9 @@ class Watcher:
         """
         self._admin = admin
         self._watching = watching
-        self._reward = reward
-        self._prices = prices
+        # Bound once: were its scales to follow prices, a price that doubles would change nothing.
+        world = World(task.conditions[0], watching.resource, watching.load)
+        self._reward = reward.bind(task.catalog, prices, world)
         self._rows = LiveRows(task, prices, watching.resource, watching.load, watching.kept_rows)
         status = admin.status()
         if status["task"] != task.name:
@@ -211,16 +240,13 @@ class Watcher:
         live = self._read(status["live"]["document"])
         trigger.begin(self._rows.usual(live, task.split(task.conditions[0], "validation")))
         self.controller = Controller(
-            live, task.space, agent, trigger, self._rows, self._bound(task), generator, settings, old
+            live, task.space, agent, trigger, self._rows, self._reward, generator, settings, old
         )
-        self._stamp = (task.directory / CATALOG_FILE).stat().st_mtime_ns
+        self._catalog = Followed(task.directory / CATALOG_FILE, lambda path: load_task(path.parent))
+        self._price_file = Followed(prices.path, self._priced)
         self._told: str | None = ""  # of drift
         self._since = self._label = self._count = 0
         self._places: deque[tuple[int, int, int]] = deque()  # of stretches: first row there, first number here, rows
-
-    def _bound(self, task: Task) -> Callable[[Evaluation], float]:
-        world = World(task.conditions[0], self._watching.resource, self._watching.load)
-        return self._reward.bind(task.catalog, self._prices, world)
 
     def _read(self, document: dict[str, Any]) -> Composition:
         task = self._rows.task
@@ -248,7 +274,7 @@ class Watcher:
         if len(found["label_rows"]):
             self._heed_labels(found["label_rows"].tolist(), found["labels"].tolist())
         self._label = int(found["next_label"])
-        self._heed_catalog()
+        self._heed_news()
         live = self._live()
         if live.id != self.controller.live.id:  # someone else swapped, or the server rolled back
             self.controller.live = live
@@ -306,21 +332,21 @@ class Watcher:
             self._admin.deploy(best, f"{told['composition']} was withdrawn: {problem}")
             return best
 
-    def _heed_catalog(self) -> None:
-        """Go on with a catalog that has changed; one that breaks a rule is left alone until it changes again."""
-        stamp = (self._rows.task.directory / CATALOG_FILE).stat().st_mtime_ns
-        if stamp == self._stamp:
+    def _heed_news(self) -> None:
+        """Go on with a changed catalog or changed prices."""
+        task, prices = self._catalog.fresh(), self._price_file.fresh()
+        if task is None and prices is None:
             return
-        self._stamp = stamp
-        try:
-            fresh = load_task(self._rows.task.directory)
-        except GnncomposeError as problem:
-            log.warning("the changed catalog is left alone: %s", problem)
-            return
-        self._admin.change("reload")
-        self._rows.take(fresh)
-        self.controller.take(fresh.space, self._bound(fresh))
-        self.controller.demand("the catalog changed")
+        if task is not None:
+            self._admin.change("reload")
+        self._rows.take(task or self._rows.task, prices or self._rows.prices)
+        changed = " and ".join(["the catalog"] * (task is not None) + ["prices"] * (prices is not None))
+        self.controller.news(f"{changed} changed", self._rows.task.space, self._reward)
+
+    def _priced(self, path: Path) -> Prices:
+        prices = load_prices(path)
+        prices.resource(self._watching.resource)
+        return prices
 
     def _swap(self, adapted: Adapted, before: Composition) -> None:
         """Let what was found answer in the shadow, then make it live."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -69,9 +69,11 @@ class Prices:
 
     Attributes:
         resources: All of them, in the file's order.
+        path: The file; None where they were not read from one.
     """
 
     resources: tuple[Resource, ...]
+    path: Path | None = field(default=None, compare=False)
 
     def resource(self, name: str) -> Resource:
         """The resource of that name.
@@ -127,4 +129,5 @@ def load_prices(path: Path | str | None = None) -> Prices:
     Raises:
         EvaluationError: The file is missing or breaks the format.
     """
-    return Prices(read_document(Path(path or PRICE_FILE), _PriceFile, EvaluationError).resources)
+    path = Path(path or PRICE_FILE)
+    return Prices(read_document(path, _PriceFile, EvaluationError).resources, path)

@@ -14,7 +14,7 @@ from deploying import Server, alone, fetch
 from gnncompose.adaptation.controller import OnDrift, Settings
 from gnncompose.adaptation.watch import Admin, Watcher, WatchError, Watching
 from gnncompose.agents.local_search import LocalSearch
-from gnncompose.evaluation.cost import load_prices
+from gnncompose.evaluation.cost import PRICE_FILE, load_prices
 from gnncompose.reward import WeightedSum
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Split, Task
@@ -32,13 +32,13 @@ def server(task: Task, tmp_path: Path):
     made.stop()
 
 
-def watcher_of(server: Server, task: Task, **settings) -> Watcher:
+def watcher_of(server: Server, task: Task, price_file: Path = PRICE_FILE, **settings) -> Watcher:
     assert server.told is not None
     admin = Admin(server.told["admin"], server.state / "admin-token")
     chosen = Settings(**{"window": 96, "evaluations": 10, **settings})
     watching = Watching(shadow_requests=5, shadow_s=2.0)
     reward, generator = WeightedSum(latency=0.001, cost=0.001), np.random.default_rng(0)
-    return Watcher(admin, task, LocalSearch(), OnDrift(), reward, load_prices(), generator, chosen, watching)
+    return Watcher(admin, task, LocalSearch(), OnDrift(), reward, load_prices(price_file), generator, chosen, watching)
 
 
 def ask(server: Server, data: Split, rows: np.ndarray) -> None:
@@ -111,6 +111,32 @@ def test_watcher__leaves_a_broken_catalog_alone(server: Server, task: Task):
     watcher.once()
     assert live(server) == "logistic(input)"
     assert watcher.controller.due is None
+
+
+def test_watcher__searches_anew_when_prices_change(server: Server, task: Task, tmp_path: Path):
+    document = yaml.safe_load(PRICE_FILE.read_text())
+    path = tmp_path / "prices.yaml"
+    path.write_text(yaml.safe_dump(document))
+    watcher = watcher_of(server, task, path)
+    clean = task.split("clean", "test")
+    ask(server, clean, np.arange(128))
+    assert watcher.once() is None
+    time.sleep(0.01)
+    path.write_text("format: 9\n")
+    assert watcher.once() is None
+    for resource in document["resources"]:
+        resource["usd_per_vcpu_hour"] *= 1000
+    time.sleep(0.01)
+    path.write_text(yaml.safe_dump(document))
+    found = watcher.once()
+    assert found is not None
+    assert found.reason == "prices changed"
+    before, now = (prices.usd_per_million("cpu-1", 1.0, 0, 1.0) for prices in (load_prices(), load_prices(path)))
+    evaluation = found.trials[0].evaluation
+    assert evaluation is not None
+    assert now == pytest.approx(1000 * before)
+    assert evaluation.cost_usd_per_million > 500 * before * evaluation.cpu_ms
+    assert evaluation.score - found.trials[0].reward > 0.1  # the scale of costs is that of the start
 
 
 def test_watcher__follows_a_rollback(server: Server, task: Task):
