@@ -138,6 +138,7 @@ def _rows(service: Service) -> Callable[[Request], Awaitable[Response]]:
 
 def _metrics(service: Service) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
+        service.settle()
         content = await run_in_threadpool(service.metrics.written, service.engine, service.batcher)
         return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -65,6 +65,7 @@ def _hash(text: str) -> str:
 
 def told(service: Service) -> dict[str, Any]:
     """What the page shows, as plain data."""
+    service.settle()
     history, status = service.engine.history, service.engine.status()
     events, now = history.events(MOST_EVENTS), datetime.now(UTC)
     latest = {event.version: event for event in reversed(events)}

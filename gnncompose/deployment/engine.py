@@ -27,7 +27,6 @@ from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
 PROBE_ROWS = 16
-QUICK_MS = 0.5
 MIRRORED = 64  # requests that may wait for the one that is tried
 Trial = Literal["shadow", "canary"]
 log = logging.getLogger(__name__)
@@ -156,8 +155,7 @@ class Engine:
     def is_quick(self, rows: int) -> bool:
         """Whether so many rows are answered sooner than another thread would be woken for them."""
         live, tried = self._serving.live, self._tried
-        answering = [live] if tried is None else [live, tried.served]
-        return all(one is not None and one.trusted and rows * one.row_ms < QUICK_MS for one in answering)
+        return live is not None and live.is_quick(rows) and (tried is None or tried.served.is_quick(rows))
 
     def answer(self, x: np.ndarray) -> Answered:
         """Answer rows by what is live, or by what is tried.

@@ -74,7 +74,9 @@ class Figures:
         # One more than is told, since the second that runs is not.
         self._seconds = [_Second(-1) for _ in range(KEPT_S + 1)]
 
-    def answered(self, seconds: float, rows: int, version: int, confidence: float | None = None) -> None:
+    def answered(
+        self, seconds: float, rows: int, version: int, confidence: float | None = None, at_s: float | None = None
+    ) -> None:
         """Note a request that was answered.
 
         Args:
@@ -82,10 +84,11 @@ class Figures:
             rows: How many it had.
             version: Of the deployment that answered.
             confidence: Sum over rows of how sure the answer is, from 0 to 1; None where answers do not say.
+            at_s: When, as the clock tells; None for now.
         """
         place = int(math.log(seconds / SHORTEST_S) * PER_BUCKET) if seconds > SHORTEST_S else 0
         with self._lock:
-            second = self._running()
+            second = self._running(at_s)
             second.requests += 1
             second.rows_of[version] = second.rows_of.get(version, 0) + rows
             second.times[place if place < BUCKETS else BUCKETS - 1] += 1
@@ -93,15 +96,16 @@ class Figures:
                 second.confidence += confidence
                 second.confident_rows += rows
 
-    def refused(self, status: int) -> None:
+    def refused(self, status: int, at_s: float | None = None) -> None:
         """Note a request that was not answered.
 
         Args:
             status: The HTTP status that told so: 429 and 503 turn a request away, others from 500 on are failures of
                 the server, those below are mistakes of the client.
+            at_s: When, as the clock tells; None for now.
         """
         with self._lock:
-            second = self._running()
+            second = self._running(at_s)
             second.requests += 1
             if status in TURNED_AWAY:
                 second.turned_away += 1
@@ -122,8 +126,8 @@ class Figures:
             second.correct += correct
             second.labelled += of
 
-    def _running(self) -> _Second:
-        number = int(self._clock())
+    def _running(self, at_s: float | None = None) -> _Second:
+        number = int(self._clock() if at_s is None else at_s)
         place = number % len(self._seconds)
         second = self._seconds[place]
         if second.number != number:

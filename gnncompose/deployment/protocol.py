@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -382,12 +382,17 @@ def _texts(raw: memoryview, port: Port) -> Iterator[str]:
         at += length
 
 
+@cache
+def _little_endian(dtype: np.dtype) -> np.dtype:
+    return dtype.newbyteorder("<")
+
+
 def to_bytes(array: np.ndarray) -> bytes:
     """A tensor as bytes, as `from_bytes` reads it."""
     if array.dtype.kind in "OU":
         encoded = [str(text).encode() for text in array.flat]
         return b"".join(LENGTH.pack(len(text)) + text for text in encoded)
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    return np.ascontiguousarray(array, dtype=_little_endian(array.dtype)).tobytes()
 
 
 def write_answer(

@@ -15,11 +15,11 @@ from gnncompose.errors import GnncomposeError
 
 MOST_BYTES = 256 << 20
 MOST_LABELS = 1 << 20
-JOINED = 128  # requests
+TOGETHER = 256  # rows
 
 
 class Answers(NamedTuple):
-    """Rows that were answered together.
+    """Rows that were answered by the same deployment, one after the other.
 
     Attributes:
         first: Number of the first one.
@@ -38,9 +38,14 @@ class Answers(NamedTuple):
         """Of a row's input and of its answer."""
         return self.x.shape[1:], self.y.shape[1:]
 
-    def continues(self, other: Answers) -> bool:
-        """Whether they can be put together."""
-        return self.version == other.version and self.shapes == other.shapes
+    @property
+    def nbytes(self) -> int:
+        """Of inputs and answers."""
+        return self.x.nbytes + self.y.nbytes
+
+    def up_to(self, rows: int) -> Answers:
+        """The first ones only."""
+        return self._replace(x=self.x[:rows], y=self.y[:rows])
 
 
 class RowsError(GnncomposeError):
@@ -48,7 +53,11 @@ class RowsError(GnncomposeError):
 
 
 class Rows:
-    """Keeps the latest rows within so many bytes; may be used from several threads."""
+    """Keeps the latest rows within so many bytes; may be used from several threads.
+
+    Rows are copied to where many find room: to keep each request's own arrays would cost the server more than to answer
+    it, since what is kept cannot be used for the next one.
+    """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         """Begin with none; the first one is number 0.
@@ -58,9 +67,9 @@ class Rows:
         """
         self._most_bytes = most_bytes
         self._kept: deque[Answers] = deque()
-        self._loose: list[Answers] = []
-        self._loose_bytes = 0
-        self._bytes = 0
+        self._kept_bytes = 0
+        self._open: Answers | None = None  # the latest rows, and room for more
+        self._used = 0
         self._next = 0
         self._labels: deque[tuple[int, Any]] = deque(maxlen=MOST_LABELS)
         self._labelled = 0
@@ -69,24 +78,39 @@ class Rows:
     def tell(self, x: np.ndarray, y: np.ndarray, version: int) -> int:
         """Keep rows that were answered; the number of the first one."""
         with self._lock:
-            answers = Answers(self._next, x, y, version)
+            first, room, last = self._next, self._open, self._used + len(x)
+            if (
+                room is None
+                or last > len(room.x)
+                or room.version != version
+                or room.shapes != (x.shape[1:], y.shape[1:])
+            ):
+                room, last = self._make_room(x, y, version), len(x)
+            room.x[self._used : last] = x
+            room.y[self._used : last] = y
+            self._used = last
             self._next += len(x)
-            self._bytes += x.nbytes + y.nbytes
-            is_full = len(self._loose) == JOINED or self._loose_bytes > self._most_bytes // 8
-            if self._loose and (is_full or not answers.continues(self._loose[0])):
-                self._join()
-            self._loose.append(answers)
-            self._loose_bytes += x.nbytes + y.nbytes
-            return answers.first
+            return first
 
-    def _join(self) -> None:
-        """Put requests that came apart together, since the garbage collector counts objects; forget the oldest."""
-        x, y = (np.concatenate([getattr(answers, name) for answers in self._loose]) for name in ("x", "y"))
-        self._kept.append(self._loose[0]._replace(x=x, y=y))
-        self._loose, self._loose_bytes = [], 0
-        while self._bytes > self._most_bytes and len(self._kept) > 1:
-            gone = self._kept.popleft()
-            self._bytes -= gone.x.nbytes + gone.y.nbytes
+    def _make_room(self, x: np.ndarray, y: np.ndarray, version: int) -> Answers:
+        """Begin to keep rows like these, and forget the oldest ones."""
+        if self._open is not None:
+            full = self._open.up_to(self._used)
+            if self._used < len(self._open.x):  # a view would keep the room that is left
+                full = full._replace(x=full.x.copy(), y=full.y.copy())
+            self._kept.append(full)
+            self._kept_bytes += full.nbytes
+        row_bytes = max((x.nbytes + y.nbytes) // len(x), 1)
+        rows = max(len(x), min(TOGETHER, self._most_bytes // (8 * row_bytes)))
+        inputs, answers = (np.empty((rows, *like.shape[1:]), like.dtype) for like in (x, y))
+        self._open, self._used = Answers(self._next, inputs, answers, version), 0
+        while self._kept and self._kept_bytes + self._open.nbytes > self._most_bytes:
+            self._kept_bytes -= self._kept.popleft().nbytes
+        return self._open
+
+    def _all(self) -> list[Answers]:
+        """What is kept; rows that are there do not change any more."""
+        return [*self._kept, *([] if self._open is None else [self._open.up_to(self._used)])]
 
     def label(self, rows: list[int], labels: list[Any]) -> int:
         """Keep labels of rows; how many were told so far.
@@ -107,7 +131,7 @@ class Rows:
     def answers_of(self, rows: Sequence[int]) -> list[np.ndarray | None]:
         """What was answered to each of some rows; None for those that are not kept any more."""
         with self._lock:
-            kept = [*self._kept, *self._loose]
+            kept = self._all()
         firsts = [answers.first for answers in kept]
         found: list[np.ndarray | None] = []
         for row in rows:
@@ -128,16 +152,13 @@ class Rows:
             most: Rows, and labels, at most.
         """
         with self._lock:
-            kept = [answers for answers in (*self._kept, *self._loose) if answers.first + len(answers.x) > row]
+            kept = [answers for answers in self._all() if answers.first + len(answers.x) > row]
             skipped = self._labelled - len(self._labels)
             labels = list(self._labels)[max(label - skipped, 0) :][:most]
             began = max(label, skipped)
         parts: list[Answers] = []
         for answers in kept:
-            same = not parts or (answers.x.shape[1:], answers.y.shape[1:]) == (
-                parts[0].x.shape[1:],
-                parts[0].y.shape[1:],
-            )
+            same = not parts or answers.shapes == parts[0].shapes
             if not same or sum(len(part.x) for part in parts) >= most:
                 break
             parts.append(answers)

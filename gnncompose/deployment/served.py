@@ -25,6 +25,7 @@ from gnncompose.tasks.task import Task
 
 MODULES = (*FULL, "gnncompose.deployment.probing")
 NICENESS = 15  # of what is tried aside: those who are served meanwhile go first
+QUICK_MS = 0.5
 LARGEST_DEVIATION = 1e-2  # of a row that is answered together with others from the same row alone, as for operators
 
 
@@ -52,22 +53,18 @@ class Health:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._latest: deque[float | None] = deque(maxlen=bounds.window)
-        self._lock = threading.Lock()
 
     def answered(self, row_ms: float) -> None:
         """Note an answer, and what each of its rows took."""
-        with self._lock:
-            self._latest.append(row_ms)
+        self._latest.append(row_ms)
 
     def failed(self) -> None:
         """Note that it failed where another one answered."""
-        with self._lock:
-            self._latest.append(None)
+        self._latest.append(None)
 
     def complaint(self) -> str | None:
         """What bound was left; None where all is well."""
-        with self._lock:
-            latest = list(self._latest)
+        latest = list(self._latest.copy())  # at once, while others append
         if len(latest) < self._bounds.least:
             return None
         taken_ms = [row_ms for row_ms in latest if row_ms is not None]
@@ -216,6 +213,10 @@ class Served:
             check_answers(found, self.composition, len(x))
         self.health.answered(1e3 * (time.perf_counter() - started) / len(x))
         return found
+
+    def is_quick(self, rows: int) -> bool:
+        """Whether so many rows are answered sooner than another thread would be woken for them."""
+        return self.trusted and rows * self.row_ms < QUICK_MS
 
     def _is_usual(self, found: np.ndarray, rows: int) -> bool:
         """Whether an answer is one without a doubt, which is told sooner than `check_answers` tells what is wrong."""

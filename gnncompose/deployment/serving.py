@@ -276,7 +276,8 @@ def _port(server: _Server) -> int:
 
 
 async def _check(service: Service) -> None:
-    """Hold deployments to their bounds, now and then."""
+    """Hold deployments to their bounds, and count what came, now and then."""
     while True:
         await asyncio.sleep(CHECK_EVERY_S)
+        service.settle()
         await asyncio.get_running_loop().run_in_executor(service.changes, service.engine.check)

@@ -158,6 +158,25 @@ def _received(connection: socket.socket) -> bytes:
         return b""
 
 
+def test_serve__answers_a_head_without_a_body(server: Server):
+    found = talk(server, b"HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.endswith(b"\r\n\r\n")
+
+
+def test_serve__lets_a_client_go_on_that_asks_first(server: Server):
+    body = asked(ONE)
+    head = f"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    host, port = server.rest.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
+        assert _received(connection) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        found = _received(connection)
+        assert found.startswith(b"HTTP/1.1 200")
+        assert json.loads(found.partition(b"\r\n\r\n")[2])["model_name"] == "digits"  # both came at once
+
+
 def test_serve__turns_an_oversized_body_away_before_it_has_come(server: Server):
     head = f"POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {MOST_BYTES + 1}\r\n\r\n"
     assert talk(server, head.encode()).startswith(b"HTTP/1.1 413")
