@@ -54,9 +54,6 @@ class View:
     Attributes:
         groups: Of each feature, its group.
         scale: Score that counts as 1: that of the best model on clean data.
-        embedding: float64[kernel, point, EMBEDDING_DIM].
-        mean: float64[kernel, point]: what is expected before anything was evaluated.
-        features: float64[point, feature]: of the catalog's own operators.
         load: float64[point, 4]: what tells of latency and cost.
     """
 
@@ -80,9 +77,8 @@ class View:
         """Begin anew."""
         count = len(self._kernels)
         self._points: dict[str, int] = {}
-        self.embedding = np.zeros((count, 0, EMBEDDING_DIM))
-        self.mean = np.zeros((count, 0))
-        self.features = np.zeros((0, len(self.groups)))
+        empty = (count, 0, EMBEDDING_DIM), (count, 0), (0, len(self.groups))
+        self._all = Points.of(*(torch.zeros(shape, dtype=torch.float64) for shape in empty))
         self.load = np.zeros((0, 4))
 
     def __len__(self) -> int:
@@ -99,16 +95,20 @@ class View:
         graphs = self._graphs_of(new)
         with torch.no_grad():
             embeddings, means = zip(*(kernel(graphs) for kernel in self._kernels), strict=True)
-        self.embedding = np.concatenate([self.embedding, torch.stack(embeddings).double().numpy()], axis=1)
-        self.mean = np.concatenate([self.mean, torch.stack(means).double().numpy()], axis=1)
-        self.features = np.concatenate([self.features, self._describe(new)])
+        told = torch.stack(embeddings).double(), torch.stack(means).double(), torch.from_numpy(self._describe(new))
+        self._all = self._all.joined(Points.of(*told))
         self.load = np.concatenate([self.load, self._loads_of(new)])
         self._points |= {c.id: point for point, c in enumerate(new, start=len(self._points))}
 
     def points(self, kernel: int) -> Points:
         """All points as the process of a kernel sees them."""
-        parts = self.embedding[kernel], self.mean[kernel], self.features
-        return Points(*(torch.from_numpy(part) for part in parts))
+        every = self._all
+        return every._replace(embedding=every.embedding[kernel], mean=every.mean[kernel], length=every.length[kernel])
+
+    @property
+    def features(self) -> Float[np.ndarray, "point feature"]:
+        """What is told of each point by the catalog's own operators."""
+        return self._all.features.numpy()
 
     def values(self, trials: Sequence[Trial]) -> Float[np.ndarray, " trial"]:
         """Scores as shares of `scale`; a failure counts as the worst that was measured."""
@@ -282,6 +282,6 @@ class Beside:
         """Covariances of points with others, without noise."""
         return self._process.covariance(self._view.features[some], self._view.features[others])
 
-    def at(self, points: Numbers) -> Vector:
+    def at(self, points: slice) -> Vector:
         """Variance of each point, without noise."""
         return self._process.variance(self._view.features[points])

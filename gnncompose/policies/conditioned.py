@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import cholesky, solve_triangular
 
+LEAST_ROOM = 64
 Numbers = Int[np.ndarray, " point"]
 Vector = Float[np.ndarray, " point"]
 Matrix = Float[np.ndarray, "point other"]
@@ -34,7 +35,7 @@ class Covariance(Protocol):
         """Covariances of points with others, without noise."""
         ...
 
-    def at(self, points: Numbers) -> Vector:
+    def at(self, points: slice) -> Vector:
         """Variance of each point, without noise."""
         ...
 
@@ -69,7 +70,8 @@ class Conditioned:
     def _begin(self) -> None:
         self._told = np.zeros(0, dtype=np.int64)
         self._lower = np.zeros((0, 0))
-        self._taken = np.zeros(0)  # off the variance of each point
+        self._variance = np.zeros(0)  # of each point, with nothing told
+        self._taken = np.zeros(0)  # off that
 
     def __call__(self, told: Numbers, values: Vector, asked: Numbers) -> Given:
         """Condition on values.
@@ -90,19 +92,22 @@ class Conditioned:
         white = solve_triangular(self._lower, values, lower=True) if len(told) else values
         return Given(
             mean=self._half[asked, : len(told)] @ white,
-            variance=self._covariance.at(asked) - self._taken[asked],
+            variance=self._variance[asked] - self._taken[asked],
             log_likelihood=-0.5 * float(white @ white) - float(np.log(self._lower.diagonal()).sum()),
         )
 
     def _take_points(self) -> None:
         """Extend by the points that the table has more than before."""
         first, last, told = len(self._taken), len(self._covariance), len(self._told)
+        if first == last:
+            return
         self._make_room(last, told)
         halves = np.zeros((last - first, told))
         if halves.size:
             cross = self._covariance.between(self._told, slice(first, last))
             halves = solve_triangular(self._lower, cross, lower=True).T
         self._half[first:last, :told] = halves
+        self._variance = np.append(self._variance, self._covariance.at(slice(first, last)))
         self._taken = np.append(self._taken, (halves**2).sum(axis=1))
 
     def _tell(self, new: Numbers) -> None:
@@ -122,8 +127,9 @@ class Conditioned:
 
     def _make_room(self, points: int, told: int) -> None:
         rows, columns = self._half.shape
+        needs = (points, rows), (told, columns)
         if points > rows or told > columns:
-            room = [2 * have if need > have else have for need, have in ((points, rows), (told, columns))]
-            grown = np.zeros((max(points, room[0]), max(told, room[1])))
+            room = [max(need, 2 * have, LEAST_ROOM) if need > have else have for need, have in needs]
+            grown = np.zeros(room)
             grown[:rows, :columns] = self._half
             self._half = grown

@@ -59,15 +59,29 @@ class Points(NamedTuple):
         embedding: float[point, EMBEDDING_DIM].
         mean: float[point]: what is expected before anything was evaluated.
         features: float[point, feature]: of the catalog's own operators.
+        length: float[point]: squared, of the embedding.
+        squares: float[point, feature]: of the features.
     """
 
     embedding: Tensor
     mean: Tensor
     features: Tensor
+    length: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, embedding: Tensor, mean: Tensor, features: Tensor) -> Points:
+        """Points, and what covariances need of each time and again."""
+        return cls(embedding, mean, features, embedding.square().sum(-1), features.square())
+
+    def joined(self, more: Points) -> Points:
+        """These points, then more."""
+        axes = (-2, -1, -2, -1, -2)
+        return Points(*(torch.cat([own, new], axis) for own, new, axis in zip(self, more, axes, strict=True)))
 
     def at(self, points: Numbers | slice) -> Points:
         """Some of the points."""
-        return Points(self.embedding[points], self.mean[points], self.features[points])
+        return Points(*(part[points] for part in self))
 
 
 class DeepKernel(nn.Module):
@@ -110,11 +124,11 @@ def covariance(
     """
     variances, dim, first = log_variances.exp(), a.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
     inner = a.embedding @ b.embedding.mT
-    distance = a.embedding.square().sum(-1)[..., :, None] + b.embedding.square().sum(-1)[..., None, :] - 2.0 * inner
+    distance = a.length[..., :, None] + b.length[..., None, :] - 2.0 * inner
     scale = variances[first : first + len(GROUPS)][group]
     left = a.features * scale
     main = left @ b.features.mT
-    pairs = 0.5 * (main.square() - left.square() @ b.features.square().mT)
+    pairs = 0.5 * (main.square() - left.square() @ b.squares.mT)
     deep = variances[1] * inner / dim + variances[2] * torch.exp(-0.5 * distance.clamp(min=0.0) / dim)
     return variances[0] + deep + main + variances[-2] * pairs
 
@@ -201,14 +215,14 @@ class DeepKernelProcess:
         points = self._points()
         return covariance(self.log_variances, points.at(some), points.at(others), self._group).numpy()
 
-    def at(self, points: Numbers) -> Float[np.ndarray, " point"]:
+    def at(self, points: slice) -> Float[np.ndarray, " point"]:
         """Variance of each point, without noise: the diagonal of its covariances."""
         own = self._points().at(points)
         variances, dim, first = self.log_variances.exp(), own.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
-        squares = own.features.square() * variances[first : first + len(GROUPS)][self._group]
+        squares = own.squares * variances[first : first + len(GROUPS)][self._group]
         main = squares.sum(-1)
         pairs = 0.5 * (main.square() - squares.square().sum(-1))
-        deep = variances[1] * own.embedding.square().sum(-1) / dim + variances[2]
+        deep = variances[1] * own.length / dim + variances[2]
         return (variances[0] + deep + main + variances[-2] * pairs).numpy()
 
 

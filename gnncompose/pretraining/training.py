@@ -61,7 +61,7 @@ def loss_of(kernel: DeepKernel, lessons: Sequence[Lesson]) -> torch.Tensor:
     total = torch.zeros(())
     parts = zip(lessons, embeddings.split(sizes), means.split(sizes), strict=True)
     for lesson, embedding, mean in parts:
-        points = Points(embedding, mean, torch.from_numpy(lesson.of.features[lesson.numbers]).float())
+        points = Points.of(embedding, mean, torch.from_numpy(lesson.of.features[lesson.numbers]).float())
         likelihood = negative_log_likelihood(kernel.log_variances, points, lesson.values, lesson.of.group)
         total = total + likelihood / len(lesson.numbers)
     return total / len(lessons)

@@ -57,7 +57,7 @@ def drawn_points(count, seed):
     def normal(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    return Points(normal(count, 4), normal(count), normal(count, len(GROUP)))
+    return Points.of(normal(count, 4), normal(count), normal(count, len(GROUP)))
 
 
 def slow_covariance(variances, a, b):
