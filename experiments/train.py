@@ -22,6 +22,7 @@ def train(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from gnncompose.launch import set_threads
+    from gnncompose.policies.devices import device_of
     from gnncompose.pretraining.training import train as train_surrogate
 
     set_threads(config.threads)
@@ -34,6 +35,7 @@ def train(config: DictConfig) -> None:
         plan=instantiate(config.plan),
         training=instantiate(config.training),
         seed=config.seed,
+        device=device_of(config.device),
     )
 
 

@@ -61,6 +61,6 @@ class GineEncoder(nn.Module):
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             edges, update = convolution.get_submodule("lin"), convolution.get_submodule("nn")
             messages = torch.relu(nodes[source] + edges(edge_attr))
-            heard = torch.zeros_like(nodes).index_add(0, target, messages)
+            heard = torch.zeros_like(nodes).index_add(0, target, messages.to(nodes.dtype))
             nodes = nodes + torch.relu(norm(update(heard + nodes)))
         return nodes

@@ -60,5 +60,6 @@ class RelationalEncoder(nn.Module):
         weight = edge_attr[:, WEIGHT:]
         for own, heard, norm in zip(self.own, self.heard, self.norms, strict=True):
             said = heard(nodes).view(-1, self.dim)[RELATIONS * source + relation] * weight
-            nodes = nodes + torch.relu(norm(own(nodes).index_add(0, target, said)))
+            own_part = own(nodes)
+            nodes = nodes + torch.relu(norm(own_part.index_add(0, target, said.to(own_part.dtype))))
         return nodes

@@ -137,7 +137,7 @@ def negative_log_likelihood(
     log_variances: Float[Tensor, " term"], points: Points, values: Tensor, group: Int[Tensor, " feature"]
 ) -> Tensor:
     """Of values at points under the process, up to a constant; float[*set]."""
-    noise = (log_variances[-1].exp() + JITTER) * torch.eye(values.shape[-1], dtype=values.dtype)
+    noise = (log_variances[-1].exp() + JITTER) * torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
     lower = torch.linalg.cholesky(covariance(log_variances, points, points, group) + noise)
     whitened = torch.linalg.solve_triangular(lower, (values - points.mean).unsqueeze(-1), upper=False)
     return 0.5 * whitened.square().sum((-1, -2)) + lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)

@@ -42,7 +42,7 @@ class Checkpoint:
         self.worked_s = 0.0
         if self._path.exists():
             try:
-                found = torch.load(self._path, weights_only=True)
+                found = torch.load(self._path, map_location="cpu", weights_only=True)
                 self.state, self.notes, self.worked_s = (found[name] for name in ("state", "notes", "worked_s"))
             except Exception as problem:
                 raise GnncomposeError(f"{self._path}: cannot be read ({problem}); remove it and train anew") from None

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from gnncompose.encoding import Graphs, History
 from gnncompose.errors import GnncomposeError
 from gnncompose.policies.checkpoints import policy_to_checkpoint
+from gnncompose.policies.devices import moved
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.two_stage import Offers, Places, TwoStagePolicy
 from gnncompose.pretraining.interrupted import Checkpoint
@@ -34,6 +35,7 @@ LEAST_DEVIATION = 1e-6
 MARKS = 20  # how often the curve is noted
 WATCHED = 256  # episodes of a condition that are watched
 POLICY = "policy.pt"
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,14 @@ class PolicyLearner:
         policy: What was learned so far.
     """
 
-    def __init__(self, recipe: EncoderRecipe, training: PolicyTraining, seed: int, history: int = 0) -> None:
+    def __init__(
+        self,
+        recipe: EncoderRecipe,
+        training: PolicyTraining,
+        seed: int,
+        history: int = 0,
+        device: torch.device = CPU,
+    ) -> None:
         """Begin with random weights.
 
         Args:
@@ -120,9 +129,11 @@ class PolicyLearner:
             training: How to train.
             seed: Source of the weights and of what the policy draws.
             history: Evaluations so far that the policy is told of, at most; 0 for none.
+            device: Where to compute.
         """
         self.training = training
-        self.policy = seeded(lambda: TwoStagePolicy(recipe, history), seed)
+        self.policy = seeded(lambda: TwoStagePolicy(recipe, history), seed).to(device)
+        self._device = device
         self._drawn = torch.Generator().manual_seed(seed)
         self._parameters = list(self.policy.parameters())
         self._optimizer = torch.optim.Adam(self._parameters, lr=training.learning_rate, fused=True)
@@ -149,9 +160,12 @@ class PolicyLearner:
         steps = [self.act(rehearsal, left, known) for _ in range(rehearsal.env.horizon)]
         with torch.no_grad():
             ends = steps[-1].after
-            history = known.told() if known else None
-            seen = self.policy.see(rehearsal.table.encode(ends), rehearsal.context(ends, left), history)
-            last = self.policy.promise(seen).double().numpy()
+            seen = self.policy.see(
+                moved(rehearsal.table.encode(ends), self._device),
+                rehearsal.context(ends, left).to(self._device),
+                self._told(known),
+            )
+            last = self.policy.promise(seen).double().cpu().numpy()
         self._learn(rehearsal.table, steps, last, generator)
         self._rates.step()
 
@@ -164,31 +178,37 @@ class PolicyLearner:
     ) -> Acted:
         """Make one edit in each episode."""
         table, rows = rehearsal.table, rehearsal.env.rows.astype(np.int64)
-        graphs, context = table.encode(rows), rehearsal.context(rows, left)
+        graphs, context = table.encode(rows), rehearsal.context(rows, left).to(self._device)
         if known:
             known.add(graphs, rehearsal.env.steps > 0)
-        history = known.told() if known else None
+        history = self._told(known)
         # As in a search, no episode stops at once: else to do nothing is soon learned, and never unlearned.
         numbers, places = table.places(rows, graphs, rehearsal.env.steps > 0)
+        graphs, places = moved(graphs, self._device), moved(places, self._device)
         with torch.no_grad():
             seen = self.policy.see(graphs, context, history)
             hidden, chances = self.policy.places(seen, places)
             place = self._draw(chances)
             chosen = places.first + place
-            offered, offers = table.offers(numbers[chosen.numpy()])
-            further = self.policy.offers(hidden[chosen], offers, table.traits.operators)
+            at = numbers[chosen.cpu().numpy()]
+            offered, offers = table.offers(at)
+            offers = moved(offers, self._device)
+            further = self.policy.offers(hidden[chosen], offers, table.traits.operators.to(self._device))
             offer = self._draw(further)
             log_probability = _picked(chances, place) + _picked(further, offer)
             promise = self.policy.promise(seen)
-        counts, stops = rehearsal.env.edit_counts(), numbers[chosen.numpy()] < 0
-        edits = offered[np.arange(len(rows)), offer.numpy()]
+        counts, stops = rehearsal.env.edit_counts(), at < 0
+        edits = offered[np.arange(len(rows)), offer.cpu().numpy()]
         steps = rehearsal.env.step(np.where(stops, counts, edits).astype(np.int32))
         made = steps.after.astype(np.int64), steps.reward, steps.terminated
         return Acted(graphs, context, history, places, place, offers, offer, log_probability, promise, *made)
 
+    def _told(self, known: Recollection | None) -> History | None:
+        return moved(known.told(), self._device) if known else None
+
     def _draw(self, log_probabilities: Float[Tensor, "row item"]) -> Int[Tensor, " row"]:
         """One item of each row, by its probability (the Gumbel-max trick)."""
-        uniform = torch.rand(log_probabilities.shape, generator=self._drawn)
+        uniform = torch.rand(log_probabilities.shape, generator=self._drawn).to(self._device)
         return (log_probabilities - (-uniform.clamp(min=1e-12).log()).log()).argmax(dim=1)
 
     def _learn(
@@ -199,7 +219,7 @@ class PolicyLearner:
         advantages, following, after = np.empty((len(steps), len(last))), np.zeros(len(last)), last
         for number in range(len(steps) - 1, -1, -1):
             step = steps[number]
-            goes_on, promise = ~step.terminated, step.promise.double().numpy()
+            goes_on, promise = ~step.terminated, step.promise.double().cpu().numpy()
             surprise = step.reward + training.gamma * goes_on * after - promise
             following = surprise + training.gamma * training.decay * goes_on * following
             advantages[number], after = following, promise
@@ -207,15 +227,16 @@ class PolicyLearner:
         for _ in range(training.epochs):
             for number in generator.permutation(len(steps)):
                 step = steps[number]
-                aims = torch.from_numpy(advantages[number]).float() + step.promise
-                self._improve(table, step, torch.from_numpy(scaled[number]).float(), aims)
+                own, relative = (torch.from_numpy(a[number]).float().to(self._device) for a in (advantages, scaled))
+                self._improve(table, step, relative, own + step.promise)
 
     def _improve(self, table: RehearsedTable, step: Acted, advantages: Tensor, aims: Tensor) -> None:
         """One gradient step."""
         policy, training = self.policy, self.training
         seen = policy.see(step.graphs, step.context, step.history)
         hidden, chances = policy.places(seen, step.places)
-        further = policy.offers(hidden[step.places.first + step.place], step.offers, table.traits.operators)
+        operators = table.traits.operators.to(self._device)
+        further = policy.offers(hidden[step.places.first + step.place], step.offers, operators)
         ratio = (_picked(chances, step.place) + _picked(further, step.offer) - step.log_probability).exp()
         clipped = ratio.clamp(1.0 - training.clip, 1.0 + training.clip)
         loss = -torch.minimum(ratio * advantages, clipped * advantages).mean()
@@ -264,6 +285,7 @@ def train_policy(
     training: PolicyTraining,
     seed: int,
     history: int = 0,
+    device: torch.device = CPU,
 ) -> None:
     """Train on some tables, watch what is gained on those left out, and write the policy with its card.
 
@@ -278,6 +300,7 @@ def train_policy(
         training: How to train.
         seed: Source of all randomness.
         history: Evaluations so far that the policy is told of, at most; 0 for none.
+        device: Where to compute.
 
     Raises:
         GnncomposeError: Nothing is left to learn from, what is left out does not exist, or the training is over.
@@ -291,7 +314,7 @@ def train_policy(
     interval = 0.1 if sys.stderr.isatty() else 30.0
     known = {name: RehearsedTable(name) for name in tqdm(tables, desc="read", unit="table", mininterval=interval)}
     learned = [known[name] for name in kept]
-    generator, learner = np.random.default_rng(seed), PolicyLearner(recipe, training, seed, history)
+    generator, learner = np.random.default_rng(seed), PolicyLearner(recipe, training, seed, history, device)
     watched = {name: known[name] for name in left_out}
     curve: list[dict[str, float]] = checkpoint.notes.setdefault("curve", [])
     done = 0
@@ -327,10 +350,11 @@ def train_policy(
         "history": history,
         "steps": training.rehearsals * plan.environments * plan.horizon,
         "seed": seed,
+        "device": device.type,
         "wall_s": round(checkpoint.wall_s, 1),
         "curve": curve,
         **provenance(),
     }
-    write_trained(folder, POLICY, policy_to_checkpoint(learner.policy) | {"card": card}, card)
+    write_trained(folder, POLICY, policy_to_checkpoint(learner.policy.cpu()) | {"card": card}, card)
     checkpoint.remove()
     print(f"{folder / POLICY}: search with agent=ppo agent.checkpoint={folder / POLICY}")

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gnncompose.encoding import FAMILY_BITS, TRAIT_DIM, join
 from gnncompose.errors import GnncomposeError
+from gnncompose.policies.devices import moved
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
 from gnncompose.pretraining.interrupted import Checkpoint
@@ -29,6 +30,7 @@ VARIANCE_RATE = 10.0  # times the learning rate of the weights: there are few, a
 MARKS = 20  # how often the curve is noted
 HELD_OUT_LESSONS = 40
 SURROGATE = "surrogate.pt"
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Training:
 
 
 def loss_of(kernel: DeepKernel, lessons: Sequence[Lesson]) -> torch.Tensor:
-    """Mean negative log likelihood of a composition of the lessons, up to a constant."""
+    """Mean negative log likelihood of a composition of the lessons, up to a constant; computed where the kernel is."""
+    device = kernel.log_variances.device
     graphs = join([lesson.of.graphs[number] for lesson in lessons for number in lesson.numbers.tolist()])
     sizes = [len(lesson.numbers) for lesson in lessons]
     if any(lesson.forgetful for lesson in lessons):
@@ -57,12 +60,13 @@ def loss_of(kernel: DeepKernel, lessons: Sequence[Lesson]) -> torch.Tensor:
         x = graphs.x.clone()
         x[:, FAMILIES] *= told[graphs.graph].unsqueeze(1)
         graphs = graphs._replace(x=x)
-    embeddings, means = kernel(graphs)
-    total = torch.zeros(())
+    embeddings, means = kernel(moved(graphs, device))
+    total = torch.zeros((), device=device)
     parts = zip(lessons, embeddings.split(sizes), means.split(sizes), strict=True)
     for lesson, embedding, mean in parts:
-        points = Points.of(embedding, mean, torch.from_numpy(lesson.of.features[lesson.numbers]).float())
-        likelihood = negative_log_likelihood(kernel.log_variances, points, lesson.values, lesson.of.group)
+        features = torch.from_numpy(lesson.of.features[lesson.numbers]).float().to(device)
+        points, values = Points.of(embedding, mean, features), lesson.values.to(device)
+        likelihood = negative_log_likelihood(kernel.log_variances, points, values, lesson.of.group.to(device))
         total = total + likelihood / len(lesson.numbers)
     return total / len(lessons)
 
@@ -75,6 +79,7 @@ def pretrain(
     seed: int,
     on_step: Callable[[int, float, DeepKernel], None] = lambda step, loss, kernel: None,
     checkpoint: Checkpoint | None = None,
+    device: torch.device = CPU,
 ) -> DeepKernel:
     """Train a surrogate.
 
@@ -86,9 +91,10 @@ def pretrain(
         seed: Source of all randomness.
         on_step: Told of each step, counted from 1, of its loss and the kernel after it.
         checkpoint: Where to go on, and where to note how far it went; None to train without.
+        device: Where to compute; CUDA adds up in no fixed order, so that runs of one seed differ there.
     """
     generator = np.random.default_rng(seed)
-    kernel = seeded(lambda: DeepKernel(recipe), seed)
+    kernel = seeded(lambda: DeepKernel(recipe), seed).to(device)
     weights = [tensor for name, tensor in kernel.named_parameters() if name != "log_variances"]
     rates = [training.learning_rate, VARIANCE_RATE * training.learning_rate]
     decayed = {"params": weights, "weight_decay": training.weight_decay}
@@ -129,6 +135,7 @@ def train(
     plan: Plan,
     training: Training,
     seed: int,
+    device: torch.device = CPU,
 ) -> None:
     """Train on some tables, watch the loss on what is left out, and write the surrogate with its card.
 
@@ -143,6 +150,7 @@ def train(
         plan: What lessons are like.
         training: How to train.
         seed: Source of all randomness.
+        device: Where to compute.
 
     Raises:
         GnncomposeError: Nothing is left to learn from, what is left out does not exist, or the training is over.
@@ -169,7 +177,7 @@ def train(
     held_out = held_out_lessons(watched, plan, seed)
     losses, curve = (checkpoint.notes.setdefault(name, []) for name in ("losses", "curve"))
     if not curve:
-        untrained = seeded(lambda: DeepKernel(recipe), seed)
+        untrained = seeded(lambda: DeepKernel(recipe), seed).to(device)
         curve.append({"step": 0, "loss": None, **held_out_losses(untrained, held_out)})
     every, done = max(training.steps // MARKS, 1), len(losses)
     with tqdm(total=training.steps, initial=done, desc="train", unit="step", mininterval=interval) as progress:
@@ -183,7 +191,7 @@ def train(
                 progress.set_postfix(loss=f"{recent:.2f}")
 
         learned = [lessons[name] for name in kept]
-        kernel = pretrain(learned, recipe, plan, training, seed, on_step, checkpoint)
+        kernel = pretrain(learned, recipe, plan, training, seed, on_step, checkpoint, device)
     card = {
         "tables": [own.name for own in learned],
         "left_out": list(left_out),
@@ -194,11 +202,12 @@ def train(
         "plan": asdict(plan),
         "training": asdict(training),
         "seed": seed,
+        "device": device.type,
         "wall_s": round(checkpoint.wall_s, 1),
         "curve": curve,
         **provenance(),
     }
-    write_trained(folder, SURROGATE, kernel_to_checkpoint(kernel, card), card)
+    write_trained(folder, SURROGATE, kernel_to_checkpoint(kernel.cpu(), card), card)
     checkpoint.remove()
     print(f"{folder / SURROGATE}: search with agent=gnn_ts agent.checkpoint={folder / SURROGATE}")
 
