@@ -1,52 +1,21 @@
-"""Figures as SVG: regret curves with intervals, and critical-difference diagrams.
-
-Colours are those that colour-blind readers tell apart (Okabe and Ito, Color Universal Design, 2008); markers and dashes
-tell the lines apart in print.
-"""
+"""Figures as SVG: regret curves with intervals, and critical-difference diagrams."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnncompose.plotting import SETTINGS, Band, save, step_lines
 from gnncompose.stats import alike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-DASHES = ("-", "--", ":", "-.")
-MARKERS = "osD^vP*X<>"
 COLUMNS = 3
 LINEAR_BELOW = 0.01
-SETTINGS = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, and files stay small
-    "svg.hashsalt": "gnncompose",  # the same figure gives the same file
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """A line with its interval.
-
-    Attributes:
-        middle: float[point].
-        low: float[point].
-        high: float[point].
-    """
-
-    middle: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
 
 
 def regret_figure(panels: Mapping[str, Mapping[str, Band]], grid: np.ndarray, path: Path) -> None:
@@ -78,25 +47,11 @@ def regret_figure(panels: Mapping[str, Mapping[str, Band]], grid: np.ndarray, pa
             place.set_ylabel("normalised regret")
         handles, labels = grids.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(agents)), frameon=False)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _curves(place: Axes, bands: Mapping[str, Band], grid: np.ndarray) -> None:
-    for number, (agent, band) in enumerate(bands.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        place.fill_between(grid, band.low, band.high, step="post", color=colour, alpha=0.12, linewidth=0)
-        place.step(
-            grid,
-            band.middle,
-            where="post",
-            color=colour,
-            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
-            linewidth=1.4,
-            marker=MARKERS[number % len(MARKERS)],
-            markevery=(number % 5, 9),  # not one above the other
-            markersize=4,
-            label=agent,
-        )
+    step_lines(place, bands, grid)
     place.set_xscale("log")
     place.set_yscale("symlog", linthresh=LINEAR_BELOW)  # the optimum, 0, has its place
     place.set_ylim(0, 1.1)
@@ -132,7 +87,7 @@ def rank_figure(
         for place, (mark, own) in zip(places, ranks.items(), strict=True):
             _diagram(place, own, agents, difference)
             place.set_title(f"after {mark} evaluations, {cases} cases", fontsize=9, loc="left")
-        _save(figure, path)
+        save(figure, path)
 
 
 def _diagram(place: Axes, ranks: np.ndarray, agents: Sequence[str], difference: float) -> None:
@@ -158,8 +113,3 @@ def _diagram(place: Axes, ranks: np.ndarray, agents: Sequence[str], difference: 
     place.set_xlim(min(1 - room, 0), max(count + room, 1 + difference))
     place.set_ylim(bottom + half, -2.2)  # the best ranks' names above, the line on top
     place.set_axis_off()
-
-
-def _save(figure: object, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": "gnncompose"})  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launching import known_optimum, launch, opened, prepare
+from launching import launch, opened, prepare
 from rows import COLUMNS, PROVENANCE, SPLITS, TESTED, Row, curve_of, key_of, marked, name_of, read_rows, row_of
 from run import CORES
 from suite import (
@@ -43,6 +43,7 @@ from suite import (
 
 from gnncompose.composition.files import composition_from_json
 from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.optimum import known_optimum
 from gnncompose.tracking.records import METRICS
 
 if TYPE_CHECKING:

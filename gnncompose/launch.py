@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib.util
 import os
 import re
 import runpy
@@ -21,9 +22,11 @@ from gnncompose.resuming import Resumed, resumed
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+FAILED_JOBS = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
 HYDRA_FILES = {".hydra", "multirun.yaml"}
+EXTRAS = {"joblib": "sweep", "submitit_local": "sweep", "submitit_slurm": "sweep", "ray": "sweep-ray"}  # of launchers
 Job = Callable[["DictConfig"], None]
 
 
@@ -60,13 +63,13 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
             # Hydra's parser takes flags only before or after all overrides; people put -m anywhere.
             sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
             directory = resource_directory("conf")
-            failures: list[str] = []
+            os.environ.setdefault("GNNCOMPOSE_LAUNCHER", _default_launcher())
             run = hydra.main(version_base="1.3", config_path=str(directory), config_name=config_name)
             try:
                 earlier = resumed(sys.argv[1:])
                 if earlier is not None:
                     sys.argv[1:] = earlier.overrides
-                run(_guarded(job, directory / f"{config_name}.yaml", failures, earlier))()
+                run(_guarded(job, directory / f"{config_name}.yaml", earlier))()
             except KeyboardInterrupt:
                 _fail("interrupted", INTERRUPTED)
             except (NotADirectoryError, FileExistsError) as problem:
@@ -81,8 +84,10 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 for folder in SweepFolders.known:
                     _remove_if_empty(folder)
                 _fail(line, USAGE_ERROR)
-            if failures:
-                raise SystemExit(USAGE_ERROR)
+            from hydra_plugins.gnncompose_sweeper import SteadySweeper
+
+            if SteadySweeper.failed:
+                raise SystemExit(FAILED_JOBS)
 
         return main
 
@@ -104,34 +109,46 @@ class SweepFolders(Callback):
         self.known.append(Path(config.hydra.sweep.dir).absolute())
 
 
-def _guarded(job: Job, primary: Path, failures: list[str], earlier: Resumed | None) -> Job:
+def _default_launcher() -> str:
+    """What runs the jobs of a sweep unless told otherwise: several processes, where joblib's launcher is installed."""
+    return "joblib" if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") else "basic"
+
+
+def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
     """The job, with its mistakes told and its empty run folder removed; a sweep goes on with its other jobs."""
 
     @functools.wraps(job)
     def guarded(config: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
-        from omegaconf import OmegaConf
+
+        from gnncompose.sweeping import run_job
 
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
-        missing = sorted(map(str, OmegaConf.missing_keys(config)))
+        if settings.mode == RunMode.MULTIRUN:
+            run_job(lambda: checked(config), folder, functools.partial(explain, primary=primary))
+            return
         try:
-            if missing:
-                raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
-            _refuse_unknown(config, primary)
-            if earlier is not None:
-                earlier.hold(config)
-            job(config)
+            checked(config)
         except (Exception, KeyboardInterrupt) as problem:
             _remove_if_empty(folder)
             line = explain(problem, primary)
             if line is None:
                 raise
             print(f"error: {line}", file=sys.stderr)
-            if settings.mode != RunMode.MULTIRUN:
-                raise SystemExit(USAGE_ERROR) from None
-            failures.append(line)
+            raise SystemExit(USAGE_ERROR) from None
+
+    def checked(config: DictConfig) -> None:
+        from omegaconf import OmegaConf
+
+        missing = sorted(map(str, OmegaConf.missing_keys(config)))
+        if missing:
+            raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
+        _refuse_unknown(config, primary)
+        if earlier is not None:
+            earlier.hold(config)
+        job(config)
 
     return guarded
 
@@ -181,9 +198,7 @@ def explain(problem: BaseException, primary: Path) -> str | None:
             return str(cause)
     text = str(problem)
     if isinstance(problem, MissingConfigException) and (match := re.search(r"Could not find '(.+?)/([^/']*)'", text)):
-        group, name = match.groups()
-        options = sorted(path.stem for path in (directory / group).glob("*.yaml"))
-        return f"{group}={name}: there is no such {group}; {_near(name, options)}"
+        return _missing_leaf(match[1], match[2], directory)
     if match := re.search(r"Could not override '(.+?)'", text):
         return _unknown_setting(match[1], primary)
     if isinstance(problem, InstantiationException):
@@ -197,6 +212,16 @@ def explain(problem: BaseException, primary: Path) -> str | None:
     if isinstance(problem, (HydraException, OmegaConfBaseException)):
         return " ".join(line for line in text.splitlines() if "hydra.cc" not in line).strip()
     return None
+
+
+def _missing_leaf(group: str, name: str, directory: Path) -> str:
+    """One line for a leaf that does not exist."""
+    options = sorted(path.stem for path in (directory / group).glob("*.yaml"))
+    if group == "hydra/launcher":  # these come from packages
+        if name in EXTRAS:
+            return f"{group}={name}: is not installed; pip install 'gnncompose[{EXTRAS[name]}]' brings it"
+        options = ["basic", *EXTRAS]
+    return f"{group}={name}: there is no such {group.rpartition('/')[2]}; {_near(name, options)}"
 
 
 def _unknown_setting(key: str, primary: Path) -> str:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gnncompose.agents.agent import Agent, search
+from gnncompose.composition.paths import EditStep, direct_path, shortest_path
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
+from gnncompose.evaluation.contributions import contributions
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Keeps, Trial
+from gnncompose.evaluation.optimum import Complete
 from gnncompose.resuming import is_complete
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
 
 Candidate = tuple[float, Composition, Evaluation]
 KEPT = ".evaluations.db"
+# What a report may add to a run that was not interrupted: a share of the search's time, or so many seconds.
+REPORT_SHARE, REPORT_S = 0.1, 3.0
+KEPT_OPTIMA = 8
+_optima: dict[Hashable, float] = {}
 
 
 def run_search(
@@ -55,6 +62,8 @@ def run_search(
     if run.start == "random":
         space = replace(space, initial=space.random(generator))
     budget = _prepared(Budget(evaluator, reward_of, run.budget, on_trial), space)
+    optimum = _optimum(evaluator.real, (reward, prices, run.world), reward_of)
+    run = replace(run, optimum=optimum, price=prices.resource(run.world.resource))
     started, interrupted = time.perf_counter(), False
     for tracker in trackers:
         tracker.on_start(run)
@@ -66,6 +75,8 @@ def run_search(
         interrupted = True
     wall_s = time.perf_counter() - started
     found = _best_tested(_ranked(budget.trials), evaluator.real, reward_of)
+    seconds = 0.0 if interrupted else max(REPORT_S, REPORT_SHARE * wall_s)
+    measured = {t.composition.id: t.evaluation for t in budget.trials if t.evaluation and not t.is_predicted}
     summary = Summary(
         start=_best_tested(_ranked(budget.trials[:1]), evaluator.real, reward_of),
         best_single=best_single(run, evaluator.real, reward_of, budget),
@@ -75,6 +86,8 @@ def run_search(
         interrupted=interrupted,
         checkpoint=agent.checkpoint(),
         model=_merged(found.composition, run),
+        contributions=contributions(found.composition, evaluator.real, space, reward_of, measured, seconds),
+        path=_path(space, budget, found.composition),
     )
     for tracker in trackers:
         tracker.on_finish(summary)
@@ -100,6 +113,35 @@ def _open_folder(run: Run, evaluator: Evaluator) -> None:
 def _close_folder(folder: Path) -> None:
     for path in folder.glob(f"{KEPT}*"):
         path.unlink()
+
+
+def _optimum(evaluator: Evaluator, told: Hashable, reward: Callable[[Evaluation], float]) -> float | None:
+    """The largest reward of the space, where the evaluator knows it; what one process found before is not sought again.
+
+    Args:
+        evaluator: Really runs compositions, or looks them up.
+        told: What the reward follows from, beside the task.
+        reward: From evaluations to rewards.
+    """
+    if not isinstance(evaluator, Complete):
+        return None
+    key = evaluator.task, told
+    try:
+        hash(key)
+    except TypeError:  # somebody's reward that cannot be hashed
+        return evaluator.optimum(reward)
+    if key not in _optima:
+        while len(_optima) >= KEPT_OPTIMA:
+            del _optima[next(iter(_optima))]
+        _optima[key] = evaluator.optimum(reward)
+    return _optima[key]
+
+
+def _path(space: Space, budget: Budget, found: Composition) -> tuple[EditStep, ...] | None:
+    """How edits lead from where the search began to what it found: through evaluated compositions if they can."""
+    start, visited = budget.trials[0].composition, {trial.composition.id: trial.composition for trial in budget.trials}
+    path = shortest_path(space, start, found, visited, REPORT_S)
+    return direct_path(space, start, found, REPORT_S) if path is None else path
 
 
 def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], float], budget: Budget) -> Result:

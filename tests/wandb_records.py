@@ -12,9 +12,14 @@ FULL, FIRST, LAST = 1, 2, 4
 WRITTEN_S = 60.0
 
 
-def offline_records(folder: Path) -> list[Any]:
-    """All records of the one offline run below a run folder; a busy machine writes the last of them after its end."""
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+def offline_records(folder: Path, runs: int = 1) -> list[Any]:
+    """All records of the last of the offline runs below a run folder.
+
+    A busy machine writes the last of them after its end.
+    """
+    paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_ctime)
+    assert len(paths) == runs
+    path = paths[-1]
     deadline = time.monotonic() + WRITTEN_S
     while not of_type(records := list(read_records(path)), "exit") and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -10,10 +10,12 @@ import typer
 
 from gnncompose.cli.arguments import SETTINGS
 from gnncompose.cli.catalog import catalogs
+from gnncompose.cli.compare import compares
 from gnncompose.cli.composition import compositions
 from gnncompose.cli.export import exports
 from gnncompose.cli.serve import serves
 from gnncompose.cli.store import stores
+from gnncompose.cli.summary import summaries
 from gnncompose.cli.task import tasks
 from gnncompose.cli.trust import trusts
 from gnncompose.errors import GnncomposeError
@@ -28,8 +30,10 @@ app.add_typer(tasks, name="task")
 app.add_typer(catalogs, name="catalog")
 app.add_typer(trusts, name="trust")
 app.add_typer(compositions)
+app.add_typer(compares)
 app.add_typer(serves)
 app.add_typer(exports)
+app.add_typer(summaries)
 app.add_typer(stores, name="store")
 
 
@@ -96,6 +100,20 @@ def train_policy(context: typer.Context) -> None:
     from gnncompose.launch import run_experiment
 
     run_experiment("train_policy", context.args)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def tune(context: typer.Context) -> None:
+    """Tune an agent's settings: gnncompose tune OVERRIDES… (settings: gnncompose tune --help).
+
+    Example: gnncompose tune agent=ppo trials=50
+    """
+    from gnncompose.launch import run_experiment
+
+    run_experiment("tune", context.args)
 
 
 @app.command(

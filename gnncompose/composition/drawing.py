@@ -64,7 +64,7 @@ def draw(composition: Composition, annotations: Mapping[str, str] | None = None,
 
     Args:
         composition: What to draw.
-        annotations: A short text for a node, by node id (or `input`), such as its latency.
+        annotations: A short text of a line or more for a node, by node id (or `input`), such as its latency.
         title: What a screen reader says of the drawing; by default the composition as one line.
 
     Returns:
@@ -115,7 +115,7 @@ def _boxes(composition: Composition, annotations: Mapping[str, str]) -> dict[str
         boxes[node.id] = _Box(node.id, node.depth, kind, lines, _is_ordered(node))
     for key, note in annotations.items():
         if key in boxes:
-            boxes[key].lines.append(_short(note))
+            boxes[key].lines += [_short(line) for line in note.splitlines()]
     for source, target, _ in composition.edges():
         previous = boxes[source]
         for layer in range(previous.layer + 1, boxes[target].layer):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import ArtifactError, BusyError, CatalogError, EvaluationError, GnncomposeError, StoreError
+from gnncompose.evaluation.contributions import NodeTime
 from gnncompose.evaluation.cost import Prices, require_provider
 from gnncompose.evaluation.cost_model.outcomes import Outcomes, run_on_split
 from gnncompose.evaluation.evaluation import AnsweredRows, Evaluation, Measurement
@@ -21,7 +22,7 @@ from gnncompose.execution.load import parse_load
 from gnncompose.execution.memory import peak_memory_bytes
 from gnncompose.execution.outputs import check_answers
 from gnncompose.execution.reference import baseline_ns
-from gnncompose.execution.work import answers, timed
+from gnncompose.execution.work import answers, timed, timed_nodes
 from gnncompose.execution.worker import Limits
 from gnncompose.provenance import hardware
 from gnncompose.tasks.task import Task, World
@@ -174,6 +175,22 @@ class OnnxEvaluator:
             reference_ms=timing.reference_ms,
             noise=timing.noise,
         )
+
+    def node_times(self, composition: Composition) -> dict[str, NodeTime]:
+        """What each node takes under the world's load; see `TimesNodes`.
+
+        Raises:
+            GnncomposeError: It could not be run.
+        """
+        data, threads = self.task.split(self.world.condition, "validation"), self.limits.threads
+        runner = self.isolation.runner(composition)
+        cpu = str(hardware()["cpu"])
+        with claimed_cores(threads) as cores, runner.pinned(cores):
+            baseline = baseline_ns(cpu)
+            found = runner.call(timed_nodes, composition, data, self.load.name, self.effort, threads, baseline)
+        milliseconds, shares = found
+        rows = zip(composition.nodes, milliseconds.tolist(), shares.tolist(), strict=True)
+        return {node.id: NodeTime(taken, share) for node, taken, share in rows}
 
     def outcomes(self, composition: Composition, split: str = "validation") -> Outcomes:
         """What the nodes of a composition answer on every row; what `evaluate` ran is not run again.

@@ -9,6 +9,7 @@ import numpy as np
 
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import TableError
+from gnncompose.evaluation.contributions import NodeTime
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Evaluation
 from gnncompose.evaluation.recording.files import ID_DIGITS, MANIFEST, tables_directory
@@ -74,6 +75,15 @@ class TableEvaluator:
             TableError: The table does not hold it.
         """
         return self._evaluation(composition.id, self.table.row(composition), split)
+
+    def node_times(self, composition: Composition) -> dict[str, NodeTime]:
+        """What the table's latency gives to each node; see `TimesNodes`.
+
+        Raises:
+            TableError: The table does not hold it.
+        """
+        found = self.table.node_times(self.world.condition, "validation", self.table.row(composition))
+        return {key: NodeTime(*figures) for key, figures in found.items()}
 
     def figures(self, split: str = "validation") -> Figures:
         """The figures of all rows as arrays."""

@@ -12,7 +12,7 @@ from gnncompose.composition.files import save_composition
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.tracking.records import run_record, trial_row
-from gnncompose.tracking.report import report
+from gnncompose.tracking.report import annotated, report
 from gnncompose.tracking.tracker import Run, Summary
 
 FLUSH_AFTER_S = 2.0
@@ -57,6 +57,7 @@ class FilesTracker:
             torch.save(summary.checkpoint, _temporary(folder / "checkpoint.pt"))
             os.replace(_temporary(folder / "checkpoint.pt"), folder / "checkpoint.pt")
         record = run_record(self._run, summary)
+        write_atomically(folder / "best.svg", annotated(summary).encode())
         write_atomically(folder / "report.html", report(self._run, summary, record).encode())
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(folder / "run.json", text.encode())

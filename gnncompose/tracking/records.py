@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gnncompose.composition.files import composition_to_json
+from gnncompose.evaluation.contributions import Contribution
 from gnncompose.evaluation.evaluation import Evaluation, Trial
 from gnncompose.provenance import git_sha, hardware, versions
 from gnncompose.tasks.task import World
@@ -83,7 +84,10 @@ def run_record(run: Run, summary: Summary) -> dict[str, Any]:
         "versions": versions(),
         "hardware": hardware(),
         "git_sha": git_sha(),
+        "metric": run.task.metric,
+        "optimum": run.optimum,
         "summary": {name: result_record(result) for name, result in summary.rows.items()},
+        "contributions": [contribution_record(contribution) for contribution in summary.contributions],
     }
 
 
@@ -93,14 +97,44 @@ def shown_trials(trials: Sequence[Trial]) -> list[Trial]:
     return measured or list(trials)
 
 
+def front_of(figures: np.ndarray) -> np.ndarray:
+    """int64: rows of the Pareto front, fastest first; of equal rows the earliest.
+
+    Args:
+        figures: float64[rows, 3]: score, mean latency and cost.
+    """
+    score, latency, cost = figures.T
+    front: list[int] = []
+    kept: list[tuple[float, float]] = []
+    for row in np.lexsort((np.arange(len(figures)), cost, -score, latency)).tolist():
+        own = float(score[row]), float(cost[row])
+        # those before it are as fast or faster
+        if not any(better >= own[0] and cheaper <= own[1] for better, cheaper in kept):
+            front.append(row)
+            kept.append(own)
+    return np.array(front, dtype=np.int64)
+
+
 def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials that no other beats in both score and mean latency, fastest first; the earliest of equals."""
+    """Trials that no other beats in score, mean latency and cost together, fastest first; the earliest of equals."""
     measured = [trial for trial in trials if trial.evaluation is not None]
-    measured.sort(key=lambda t: (t.evaluation.latency_ms_mean, -t.evaluation.score, t.index))  # type: ignore[union-attr]
-    front, best = [], -np.inf
-    for trial in measured:
-        assert trial.evaluation is not None
-        if trial.evaluation.score > best:
-            front.append(trial)
-            best = trial.evaluation.score
-    return front
+    if not measured:
+        return []
+    found = [(t.evaluation.score, t.evaluation.latency_ms_mean, t.evaluation.cost_usd_per_million) for t in measured]  # type: ignore[union-attr]
+    return [measured[row] for row in front_of(np.array(found, dtype=np.float64))]
+
+
+def contribution_record(contribution: Contribution) -> dict[str, Any]:
+    """What one node takes and gives, as it stands in run.json."""
+    told, without, taken = contribution.evaluation, contribution.without, contribution.time
+    return {
+        "node": contribution.node.id,
+        "operator": contribution.node.operator.name,
+        "latency_ms": taken.latency_ms if taken else None,
+        "share": taken.share if taken else None,
+        "without": without.id if without else None,
+        "score_without": float(told.score) if told else None,
+        "latency_ms_mean_without": float(told.latency_ms_mean) if told else None,
+        "reward_without": None if contribution.reward is None else float(contribution.reward),
+        "reason": contribution.reason,
+    }

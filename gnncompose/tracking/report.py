@@ -1,20 +1,32 @@
-"""report.html: what was found, how it compares and how it was measured, in one file that works offline."""
+"""report.html: what was found, what makes it good, how it compares and how it was measured, in one offline file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gnncompose.catalog.catalog import Catalog
-from gnncompose.composition.drawing import draw
+from gnncompose.composition.drawing import COLOURS, draw
+from gnncompose.composition.paths import in_words
 from gnncompose.composition.tree import Composition
+from gnncompose.evaluation.contributions import Contribution
+from gnncompose.evaluation.cost import Resource
 from gnncompose.evaluation.evaluation import Evaluation, Trial
-from gnncompose.tracking.charts import BLUE, GREY, ORANGE, Mark, curve, scatter
+from gnncompose.tracking.charts import BLUE, GREEN, GREY, INK, ORANGE, Front, Line, Mark, curves, scatter
+from gnncompose.tracking.pages import inline, milliseconds, render
 from gnncompose.tracking.records import pareto_front, shown_trials
 from gnncompose.tracking.tracker import Run, Summary
 
 TITLES = {"start": "Start", "best_single": "Best single model", "found": "Found"}
+SPECIAL = {"start": ("square", INK), "best_single": ("triangle", ORANGE), "found": ("diamond", BLUE)}
 TOP = 10
+MOST_ON_FRONT = 25
+MEASURED_BY = {
+    "onnx": "really run in ONNX Runtime, timed on a core of its own and corrected for the drift of the machine",
+    "table": "looked up: scores of real runs, latencies composed of measured times and real row counts",
+    "rows": "looked up in a file of rows that was recorded before",
+}
 
 
 def report(run: Run, summary: Summary, record: dict[str, Any]) -> str:
@@ -25,56 +37,125 @@ def report(run: Run, summary: Summary, record: dict[str, Any]) -> str:
         summary: What it ended with.
         record: The document of run.json.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gnncompose.tracking", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = shown_trials(summary.trials)
+    shown, found = shown_trials(summary.trials), summary.found
     best = sorted((t for t in shown if t.evaluation), key=lambda t: (-t.reward, t.index))
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        record=record,
-        summary=summary,
-        rows=[(TITLES[name], result) for name, result in summary.rows.items()],
-        drawing=Markup(_inline(draw(summary.found.composition, profiled_latencies(summary.found.composition)))),
-        curve=Markup(_curve(summary, shown)),
-        scatter=Markup(_scatter(summary, shown)),
-        best=best[:TOP],
-        failures=[trial for trial in summary.trials if trial.failure],
-        improvements=improvements(shown),
-        metric=run.task.metric,
-        catalog=describe_catalog(run.task.catalog),
-        sampled=_sampled(summary.found.validation),
-    )
-
-
-def _inline(svg: str) -> str:
-    """A drawing within HTML, where the namespace goes without saying: the file then names no address at all."""
-    return svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
-
-
-def profiled_latencies(composition: Composition) -> dict[str, str]:
-    """A note for every node whose operator was profiled: its latency alone at batch 1."""
-    return {
-        node.id: f"{node.operator.profile.latency_ms:.3g} ms alone"
-        for node in composition.nodes
-        if node.operator.profile.latency_ms is not None
+    front = pareto_front(shown)
+    values = {
+        "run": run,
+        "record": record,
+        "summary": summary,
+        "metric": run.task.metric,
+        "score": score_name(run.task.metric, found.validation),
+        "rows": [(TITLES[name], result) for name, result in summary.rows.items()],
+        "drawing": Markup(inline(annotated(summary))),
+        "parts": [_part(contribution, found.validation) for contribution in summary.contributions],
+        "timed": _timed(summary),
+        "trials": shown,
+        "front": front,
+        "MOST": MOST_ON_FRONT,
+        "latencies": Markup(_scatter(run, summary, shown, front, "latency_ms_mean", "mean latency, ms (log scale)")),
+        "costs": Markup(
+            _scatter(run, summary, shown, front, "cost_usd_per_million", "cost, USD per million rows (log scale)")
+        ),
+        "curve": Markup(_curve(run, summary, shown)),
+        "stages": list(_steps(run, summary)),
+        "best": best[:TOP],
+        "failures": [trial for trial in summary.trials if trial.failure],
+        "facts": list(_facts(run, summary, record)),
     }
+    return render("report.html.j2", values)
 
 
-def improvements(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that raised the best reward, in order: how the search got where it ended."""
-    found: list[Trial] = []
-    for trial in trials:
-        if trial.evaluation is not None and (not found or trial.reward > found[-1].reward):
-            found.append(trial)
-    return found
+def score_name(metric: str, evaluation: Evaluation) -> str:
+    """What the score is called: as the metric where they are the same."""
+    return metric if evaluation.metric == evaluation.score else "score"
+
+
+def annotated(summary: Summary) -> str:
+    """The drawing of the composition found, with what each node takes and gives; an SVG file."""
+    whole = summary.found.validation.score
+    notes: dict[str, str] = {}
+    for contribution in summary.contributions:
+        taken, alone = contribution.time, contribution.node.operator.profile.latency_ms
+        lines: list[str] = []
+        if taken is not None:
+            on = f" on {100 * taken.share:.0f} % of requests" if taken.share < 0.995 else ""
+            lines.append(f"{milliseconds(taken.latency_ms)} ms{on}")
+        elif alone is not None:
+            lines.append(f"{milliseconds(alone)} ms alone")
+        if contribution.evaluation is not None:
+            lines.append(f"without it: {contribution.evaluation.score - whole:+.3f}")
+        notes[contribution.node.id] = "\n".join(lines)
+    return draw(summary.found.composition, notes)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A row of the table of nodes; `part` is the node's share of the mean latency."""
+
+    contribution: Contribution
+    colour: str
+    alone: float | None
+    part: float
+
+
+def _part(contribution: Contribution, whole: Evaluation) -> _Part:
+    operator = contribution.node.operator
+    mean_ms = contribution.time.mean_ms if contribution.time else 0.0
+    part = min(mean_ms / whole.latency_ms_mean, 1.0) if whole.latency_ms_mean else 0.0
+    return _Part(contribution, COLOURS[operator.kind], operator.profile.latency_ms, part)
+
+
+def _timed(summary: Summary) -> str:
+    """Where the nodes' times come from."""
+    if not any(contribution.time for contribution in summary.contributions):
+        return "Times are those of the operators alone, by their profiles: this evaluator cannot tell nodes apart."
+    if summary.found.validation.evaluator == "table":
+        return "Times are those that the recorded latency is composed of."
+    return "Each node was timed alone on what it reads; what is missing to the whole is handing over between nodes."
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A composition on the way to the one found.
+
+    Attributes:
+        composition: Which.
+        words: What was done to reach it.
+        trial: Its trial, where it was evaluated.
+        change: What that did to the score, where both were evaluated.
+    """
+
+    composition: Composition
+    words: str
+    trial: Trial | None
+    change: float | None
+
+
+def _steps(run: Run, summary: Summary) -> Iterator[_Stage]:
+    """The edits one by one; without any, the trials that raised the best reward."""
+    trials = {trial.composition.id: trial for trial in summary.trials}
+    before = summary.trials[0]
+    yield _Stage(before.composition, "start", before, None)
+    if summary.path is None:
+        best = before
+        for trial in shown_trials(summary.trials):
+            if trial.reward > best.reward:
+                yield _Stage(trial.composition, "better", trial, _change(best, trial))
+                best = trial
+        return
+    for step in summary.path:
+        after = trials.get(step.after.id)
+        words = in_words(step.edit, step.before, run.task.catalog)
+        yield _Stage(step.after, words, after, _change(trials.get(step.before.id), after))
+
+
+def _change(before: Trial | None, after: Trial | None) -> float | None:
+    if before is None or after is None or before.evaluation is None or after.evaluation is None:
+        return None
+    return after.evaluation.score - before.evaluation.score
 
 
 def describe_catalog(catalog: Catalog) -> str:
@@ -82,29 +163,82 @@ def describe_catalog(catalog: Catalog) -> str:
     return f"{len(catalog.models)} models, {len(catalog.transforms)} transforms, {len(catalog.combiners)} combiners"
 
 
-def _sampled(evaluation: Evaluation) -> tuple[int, int] | None:
-    """Rows and repeats of the timed runs, where the samples were kept."""
-    measured = evaluation.measurement
-    return (measured.samples_ms.shape[0], measured.samples_ms.shape[1]) if measured is not None else None
-
-
-def _curve(summary: Summary, shown: Sequence[Trial]) -> str:
+def _curve(run: Run, summary: Summary, shown: Sequence[Trial]) -> str:
     levels = [
         Mark(0, summary.start.reward, "start", colour=GREY),
         Mark(0, summary.best_single.reward, "best single model", colour=ORANGE),
     ]
-    return curve([trial.best_reward for trial in shown], levels, "best reward (validation)")
+    if run.optimum is not None:
+        levels.append(Mark(0, run.optimum, "the best there is", colour=GREEN))
+    line = Line("best so far", [trial.best_reward for trial in shown], BLUE)
+    return curves([line], levels, "best reward (validation)", run.budget)
 
 
-def _scatter(summary: Summary, shown: Sequence[Trial]) -> str:
-    def mark(evaluation: Evaluation, label: str, shape: str = "circle", colour: str = GREY) -> Mark:
-        return Mark(evaluation.latency_ms_mean, evaluation.score, label, shape, colour)
+def _scatter(
+    run: Run, summary: Summary, shown: Sequence[Trial], front: Sequence[Trial], figure: str, label: str
+) -> str:
+    """Score against one of the things that it takes."""
 
-    points = [mark(t.evaluation, str(t.composition)) for t in shown if t.evaluation]
-    front = [mark(t.evaluation, "") for t in pareto_front(shown) if t.evaluation]
+    def mark(composition: Composition, e: Evaluation, label: str, shape: str = "circle", colour: str = GREY) -> Mark:
+        told = (
+            f"{label}: {composition}. {score} {e.score:.4f}, {milliseconds(e.latency_ms_mean)} ms, "
+            f"{e.cost_usd_per_million:.3g} USD per million"
+        )
+        return Mark(getattr(e, figure), e.score, label, shape, colour, told, composition.id)
+
+    score = score_name(run.task.metric, summary.found.validation)
+    best = {trial.index for trial in front}
+    rest = [mark(t.composition, t.evaluation, f"{t.index}") for t in shown if t.evaluation and t.index not in best]
+    ahead = [mark(t.composition, t.evaluation, f"{t.index}", colour=GREEN) for t in front if t.evaluation]
     special = [
-        mark(summary.start.validation, "start", "square", "#333333"),
-        mark(summary.best_single.validation, "best single model", "triangle", ORANGE),
-        mark(summary.found.validation, "found", "diamond", BLUE),
+        mark(result.composition, result.validation, TITLES[name].lower(), *SPECIAL[name])
+        for name, result in summary.rows.items()
     ]
-    return scatter(points, front, special, ("mean latency, ms (validation, log scale)", "score (validation)"))
+    return scatter(rest, [Front(ahead)], special, (label, f"{score} (validation)"))
+
+
+def _facts(run: Run, summary: Summary, record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How it was measured, line by line."""
+    told, measured = summary.found.validation, summary.found.validation.measurement
+    how = MEASURED_BY.get(told.evaluator, "")
+    sampled = ""
+    if measured is not None:
+        rows, repeats = measured.samples_ms.shape
+        sampled = f"; {rows} requests of sampled validation rows, each timed {repeats} times"
+    yield "Evaluator", f"{told.evaluator}{f': {how}' if how else ''}{sampled}"
+    for name in ("evaluator", "reward", "agent", "task"):
+        if settings := flat(run.config.get(name)):
+            yield f"Settings of the {name}", ", ".join(f"{key} {value}" for key, value in settings.items())
+    yield "World", f"condition {run.world.condition}, resource {run.world.resource}, load {run.world.load}"
+    if run.price is not None:
+        yield "Prices", price_line(run.price)
+    yield "Search", f"agent {run.agent}, seed {run.seed}, budget {run.budget}, from the {run.start} start"
+    catalog = run.task.catalog
+    yield "Catalog", f"{catalog.name}: {describe_catalog(catalog)}; SHA-256 {catalog.sha256}"
+    hardware = record["hardware"]
+    memory = f", {hardware['memory_bytes'] / 2**30:.0f} GiB" if hardware["memory_bytes"] else ""
+    yield "Hardware", f"{hardware['cpu']}, {hardware['cores']} cores{memory}, {hardware['system']}"
+    yield "Versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    if record["git_sha"]:
+        yield "Commit", record["git_sha"]
+
+
+def price_line(price: Resource) -> str:
+    """What a resource costs, since when, and who says so."""
+    parts = [f"{price.usd_per_vcpu_hour:g} USD per vCPU hour", f"{price.usd_per_gb_hour:g} per GB hour"]
+    if price.usd_per_gpu_hour:
+        parts.append(f"{price.usd_per_gpu_hour:g} per GPU hour")
+    return f"{price.name}: {', '.join(parts)}, on {price.date} ({price.source})"
+
+
+def flat(settings: object, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of names with dots; what makes them (`_target_`) is left out, and what is unset."""
+    if not isinstance(settings, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None and not str(key).startswith("_"):
+            found[f"{prefix}{key}"] = value
+    return found

@@ -9,8 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gnncompose.composition.paths import EditStep
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.contributions import Contribution
+from gnncompose.evaluation.cost import Resource
 from gnncompose.evaluation.evaluation import Evaluation, Trial
 from gnncompose.tasks.task import Task, World
 
@@ -30,6 +33,8 @@ class Run:
         budget: Distinct compositions that may be asked for.
         config: The settings as plain data.
         start: Where the search begins: at the `shortest` chain, or at a `random` walk from it.
+        optimum: The largest reward of the whole space on validation data, where it is known.
+        price: The resource with its prices, once the run has begun.
     """
 
     folder: Path
@@ -40,6 +45,8 @@ class Run:
     budget: int
     config: dict[str, Any] = field(default_factory=dict)
     start: str = "shortest"
+    optimum: float | None = None
+    price: Resource | None = None
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:
@@ -89,6 +96,9 @@ class Summary:
         interrupted: Whether it was stopped before the budget was spent.
         checkpoint: What the agent learned, where it learned something.
         model: The found composition as one ONNX file, where it is mergeable.
+        contributions: What each node of the found composition takes and gives.
+        path: Edits that lead from the start to the found composition, through evaluated ones if they can; None where
+            none were found in time.
     """
 
     start: Result
@@ -99,6 +109,8 @@ class Summary:
     interrupted: bool = False
     checkpoint: dict[str, Any] | None = None
     model: bytes | None = None
+    contributions: tuple[Contribution, ...] = ()
+    path: tuple[EditStep, ...] | None = None
 
     @property
     def measurements(self) -> int:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import html
 import netrc
 import os
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
 from gnncompose.composition.drawing import draw
-from gnncompose.composition.files import save_composition
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.tracking.records import result_record
+from gnncompose.tasks.task import Task
+from gnncompose.tracking.records import contribution_record, pareto_front, result_record, shown_trials
+from gnncompose.tracking.report import annotated
 from gnncompose.tracking.tracker import Run, Summary, Title
+from gnncompose.tracking.wandb_artifacts import model_artifact, policy_artifact, run_config, task_artifact
 
 if TYPE_CHECKING:
     import wandb
@@ -25,16 +28,21 @@ Mode = Literal["online", "offline", "disabled"]
 MODES = ("online", "offline", "disabled")
 AXIS = "evaluations"
 METRICS = ("reward", "best_reward", "score", "latency_ms_mean", "cost_usd_per_million")
+REGRET = "regret"
 BEST = {"best_reward": "max", "reward": "max", "score": "max", "latency_ms_mean": "min", "cost_usd_per_million": "min"}
 PREDICTED = ("predictions", "predicted_reward")
 COLUMNS = ("index", "composition", *METRICS, "latency_ms_p50", "predicted", "failure")
+DRAWN = ("which", "drawing", "composition", "reward", "score", "latency_ms_mean", "cost_usd_per_million")
+MOST_DRAWN = 24
+KEPT_ID = "wandb/run_id"  # in the run folder, so that a run goes on as the same one
 
 
 class WandbTracker:
-    """Logs every evaluation, and at the end a table of compositions, the drawing and the found model.
+    """Logs every evaluation, and at the end tables of compositions, drawings, the found model and the policy.
 
     Runs are grouped by task, condition and agent; the x-axis is the count of measured evaluations. Predictions are
-    counted beside them, and their rewards have a name of their own.
+    counted beside them, and their rewards have a name of their own. A run that goes on in its folder goes on under its
+    id; what was logged before is not logged again.
     """
 
     def __init__(
@@ -63,7 +71,7 @@ class WandbTracker:
         self._tracked: wandb.Run
 
     def on_start(self, run: Run) -> None:
-        """Open the W&B run; its files go to the run folder."""
+        """Open the W&B run, or go on with the folder's own; its files go to the run folder."""
         self._run = run
         group = f"{run.task.name}/{run.world.condition}/{run.agent}"
         self._tracked = self._started(
@@ -72,13 +80,32 @@ class WandbTracker:
             group=group,
             name=f"{group}/seed {run.seed}, budget {run.budget}",
             tags=[run.task.name, run.world.condition, run.agent],
-            config={**run.config, "catalog_sha256": run.task.catalog.sha256},
+            config=run_config(run),
         )
         self._tracked.define_metric(AXIS)
         for name in METRICS:
             self._tracked.define_metric(name, step_metric=AXIS, summary=BEST[name])
+        if run.optimum is not None:
+            self._tracked.define_metric(REGRET, step_metric=AXIS, summary="min")
         for name in PREDICTED:
             self._tracked.define_metric(name, step_metric=AXIS)
+        if self.mode != "disabled":
+            self._use(run.task)
+
+    def _use(self, task: Task) -> None:
+        """Say that the run uses a task: W&B then draws the line from the task over the run to the model."""
+        import wandb
+
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = task_artifact(task, Path(folder))
+            if self._tracked.offline:
+                # `use_artifact` refuses; this writes down that it is to be used once it was synced
+                self._tracked._log_artifact(artifact, aliases=["latest"], use_after_commit=True)
+                return
+            try:
+                self._tracked.use_artifact(artifact, aliases=["latest"])
+            except (wandb.Error, ValueError) as problem:  # a search is worth more than its line in a drawing
+                print(f"W&B did not take the task: {problem}", file=sys.stderr)
 
     def on_trial(self, trial: Trial) -> None:
         """Log one evaluation; a failed one has a reward only, a predicted one its count and reward."""
@@ -88,46 +115,46 @@ class WandbTracker:
         told = trial.evaluation
         if told is not None:
             figures |= {name: getattr(told, name) for name in METRICS[2:]}
-        logged: dict[str, Any] = figures
+        logged: dict[str, Any] = dict(figures)
         if trial.is_predicted:
             logged = dict(zip(PREDICTED, (self._predictions, trial.reward), strict=True))
-        self._tracked.log({AXIS: self._measurements, **logged})
+        elif self._run.optimum is not None:
+            logged[REGRET] = self._run.optimum - trial.best_reward
+        if trial.index > self._tracked.starting_step:  # each trial is a step; the server has those before
+            self._tracked.log({AXIS: self._measurements, **logged})
         row = {"index": trial.index, "composition": str(trial.composition), "failure": trial.failure, **figures}
         row["latency_ms_p50"] = told.latency_ms_p50 if told else None
         row["predicted"] = trial.is_predicted
         self._rows.append([row.get(name) for name in COLUMNS])
 
     def on_finish(self, summary: Summary) -> None:
-        """Log table and drawing, hand over model and composition as an artifact, close the run."""
+        """Log tables, drawings and the report, hand over model and policy as artifacts, close the run."""
         import wandb
 
-        drawing = draw(summary.found.composition)
-        page = f"<!DOCTYPE html><title>{html.escape(str(summary.found.composition))}</title>{drawing}"
-        self._tracked.log(
-            {
-                AXIS: summary.measurements,
-                "compositions": wandb.Table(columns=list(COLUMNS), data=self._rows),
-                "found": wandb.Html(page, inject=False),
-            }
-        )
+        tracked, found = self._tracked, summary.found
+        told: dict[str, Any] = {
+            AXIS: summary.measurements,
+            "compositions": wandb.Table(columns=list(COLUMNS), data=self._rows),
+            "drawn": wandb.Table(columns=list(DRAWN), data=list(_drawn(summary))),
+            "found": _html(annotated(summary), str(found.composition)),
+        }
+        if summary.contributions:
+            nodes = [contribution_record(contribution) for contribution in summary.contributions]
+            told["nodes"] = wandb.Table(columns=[*nodes[0]], data=[list(node.values()) for node in nodes])
+        page = self._run.folder / "report.html"
+        if page.is_file():
+            told["report"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
+        tracked.log(told)
         for name, result in summary.rows.items():
-            self._tracked.summary[name] = result_record(result)
-        self._tracked.summary["interrupted"] = summary.interrupted
-        artifact = wandb.Artifact(
-            f"{self._run.task.name}-{self._run.world.condition}-{self._run.agent}",
-            type="composition",
-            metadata={"found": result_record(summary.found), "catalog_sha256": self._run.task.catalog.sha256},
-        )
+            tracked.summary[name] = result_record(result)
+        tracked.summary["interrupted"] = summary.interrupted
+        aliases = ["latest", f"seed-{self._run.seed}"]
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder)
-            save_composition(summary.found.composition, path / "best.composition.json")
-            (path / "best.svg").write_text(drawing, encoding="utf-8")
-            if summary.model is not None:
-                (path / "best.onnx").write_bytes(summary.model)
-            for file in sorted(path.iterdir()):
-                artifact.add_file(str(file))
-            self._tracked.log_artifact(artifact, aliases=["latest", f"seed-{self._run.seed}"])
-            self._tracked.finish()
+            tracked.log_artifact(model_artifact(self._run, summary, Path(folder)), aliases=aliases)
+            if summary.checkpoint is not None:
+                policy = policy_artifact(self._run, summary.checkpoint, Path(folder))
+                tracked.log_artifact(policy, aliases=aliases)
+            tracked.finish()
 
     def journal(self, title: Title) -> WandbJournal:
         """Open a W&B run of another kind; its files go to the run folder."""
@@ -146,9 +173,13 @@ class WandbTracker:
     ) -> wandb.Run:
         import wandb
 
+        kept = folder / KEPT_ID
+        known = kept.read_text(encoding="utf-8").strip() if kept.is_file() else None
         try:
-            return wandb.init(
+            tracked = wandb.init(
                 mode=self.mode,
+                id=known,
+                resume="allow" if known and self.mode == "online" else None,  # offline, an id is all there is
                 project=self.project,
                 entity=self.entity,
                 dir=str(folder),
@@ -163,6 +194,28 @@ class WandbTracker:
         except wandb.Error as problem:
             reason = str(problem).splitlines()[0]
             raise GnncomposeError(f"tracker: W&B did not start: {reason}; use tracker.mode=offline") from None
+        if self.mode != "disabled":
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(f"{tracked.id}\n", encoding="utf-8")
+        return tracked
+
+
+def _drawn(summary: Summary) -> Iterator[list[Any]]:
+    """Rows of the table of drawings: the three results, then the Pareto front."""
+    ahead = [(t, t.evaluation) for t in pareto_front(shown_trials(summary.trials)) if t.evaluation is not None]
+    front = [(f"front, evaluation {t.index}", t.composition, t.reward, told) for t, told in ahead]
+    three = [(name, result.composition, result.reward, result.validation) for name, result in summary.rows.items()]
+    for which, composition, reward, told in [*three, *front[:MOST_DRAWN]]:
+        drawing = _html(draw(composition), str(composition))
+        figures = (told.score, told.latency_ms_mean, told.cost_usd_per_million)
+        yield [which, drawing, str(composition), reward, *figures]
+
+
+def _html(drawing: str, title: str) -> wandb.Html:
+    """A drawing as a panel shows it."""
+    import wandb
+
+    return wandb.Html(f"<!DOCTYPE html><title>{html.escape(title)}</title>{drawing}", inject=False)
 
 
 class WandbJournal:

@@ -18,10 +18,11 @@ from gnncompose.evaluation.cost import load_prices
 from gnncompose.launch import resource_directory
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task, World
+from gnncompose.tuning.space import read_space
 
 CONF = resource_directory("conf")
 LEAVES = sorted(p.relative_to(CONF) for g in CONF.iterdir() if g.is_dir() for p in g.glob("*.yaml"))
-OBJECTS = [leaf for leaf in LEAVES if leaf.parts[0] not in ("hydra", "experiment")]
+OBJECTS = [leaf for leaf in LEAVES if leaf.parts[0] not in ("hydra", "experiment", "space")]
 REPLAYED = ("evaluator/table.yaml", "task/recorded.yaml")
 HANDED_IN = {"evaluator": {"task", "world", "prices"}}
 METHODS = {
@@ -35,7 +36,7 @@ METHODS = {
     "change": "shares",
     "trigger": "begin",
 }
-APPS = {"change": "adapt", "trigger": "adapt"}  # of groups that search does not have
+APPS = {"change": "adapt", "trigger": "adapt", "space": "tune"}  # of groups that search does not have
 
 
 @pytest.fixture
@@ -92,13 +93,24 @@ def test_leaf__names_exactly_its_targets_arguments(leaf: Path) -> None:
 @pytest.mark.parametrize("leaf", LEAVES, ids=str)
 def test_leaf__composes_with_the_app(leaf: Path) -> None:
     group, name = leaf.parts[0], leaf.stem
-    chosen = {"experiment": f"+experiment={name}", "encoder": f"+encoder@agent.encoder={name}"}
+    chosen = {
+        "experiment": f"+experiment={name}",
+        "encoder": f"+encoder@agent.encoder={name}",
+        "space": f"agent={name}",
+    }
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(APPS.get(group, "search"), overrides=[chosen.get(group, f"{group}={name}")])
     assert OmegaConf.is_struct(config)
     if group not in ("hydra", "experiment"):
         described = config.agent.encoder if group == "encoder" else config[group]
         assert described == OmegaConf.load(CONF / leaf)
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf.parts[0] == "space"], ids=str)
+def test_space__holds_the_agents_own_settings(leaf: Path) -> None:
+    agent = OmegaConf.load(CONF / "agent" / leaf.name)
+    for dial in read_space(OmegaConf.to_container(OmegaConf.load(CONF / leaf))):
+        assert dial.holds(OmegaConf.select(agent, dial.name)), dial.name
 
 
 def test_apps__put_self_last() -> None:

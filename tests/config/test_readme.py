@@ -30,7 +30,7 @@ LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines
 COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 
 
-APPS = ("search", "train", "train_policy", "adapt", "watch")
+APPS = ("search", "train", "train_policy", "adapt", "watch", "tune")
 
 
 def app_of(command: list[str]) -> str | None:
@@ -44,7 +44,8 @@ def app_of(command: list[str]) -> str | None:
 @pytest.mark.parametrize("command", [c for c in COMMANDS if app_of(c)], ids=" ".join)
 def test_documentation__shows_settings_that_compose(command: list[str]) -> None:
     overrides = [word for word in command[2:] if word not in ("-m", "--help")]
-    single = [re.sub(r"=([^=,()]+),.*", r"=\1", word).replace("=range(10)", "=0") for word in overrides]
+    single = [re.sub(r"=([^=,()]+),.*", r"=\1", word) for word in overrides]
+    single = [re.sub(r"=range\(\d+\)", "=0", word) for word in single]
     done = subprocess.run(
         [sys.executable, str(ROOT / "experiments" / f"{app_of(command)}.py"), *single, "--cfg", "job"],
         capture_output=True,

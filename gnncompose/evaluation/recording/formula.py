@@ -131,6 +131,31 @@ class Structure:
         beside = weights.request * (1.0 - self.begun(runs))
         return nodes + beside + joint[self.way] + further[self.way] * self.read_further(shares)
 
+    def node_times(
+        self, root: Node, times_ms: np.ndarray, shares: np.ndarray, weights: Weights
+    ) -> dict[str, tuple[float, float]]:
+        """What the formula gives to each node of the first row, whose output is `root`.
+
+        Returns:
+            By node id, its milliseconds, and the share of the timed rows for which it runs; what a request costs
+            beside its nodes belongs to none.
+        """
+        way, runs = self.space.ways[int(self.way[0])], self.runs(shares)[0]
+        step, below = self.steps(times_ms), self.space.expressions
+        found: dict[str, tuple[float, float]] = {}
+        for entry, run in zip(self.entries[0].tolist(), runs.tolist(), strict=True):
+            node = below.all[entry]
+            if isinstance(node, Node) and run > 0:
+                factor = 1.0 + (weights.context.get(node.operator.name, 0.0) if way is not None else 0.0)
+                # what a router decides by stands there as a transform
+                key = root.id if node.operator.kind == "router" else node.id
+                found[key] = max(float(step[entry]) * factor, 0.0), run
+        if way is not None:
+            name = way.operator.name
+            joint = weights.joint[name] + weights.further[name] * float(self.read_further(shares)[0])
+            found[root.id] = found.get(root.id, (0.0, 1.0))[0] + max(joint, 0.0), 1.0
+        return found
+
     def steps(self, times_ms: np.ndarray) -> np.ndarray:
         """float64[expressions]: what each node adds to the chain that it ends."""
         return times_ms - times_ms[self.space.expressions.parents]

@@ -194,6 +194,19 @@ class Table:
             found = self._figures[condition, split] = self._composed(condition, split)
         return found
 
+    def node_times(self, condition: str, split: str, row: int) -> dict[str, tuple[float, float]]:
+        """What one composition's latency is made of.
+
+        Returns:
+            By node id, milliseconds of a request that runs the node, and the share of the requests that do.
+        """
+        one, known = Structure(self.space, np.array([row])), self.manifest["conditions"][condition]
+        reached = reached_of(read_columns(self.folder / rows_file(condition)), split)[[row]]
+        shares = one.shares(reached, known["timed"][split])
+        weights = weights_from_json(self.manifest["formula"]["latency"])
+        root, times_ms = self.space.composition(row).root, read_times(self.folder, "latency_ms")[condition]
+        return one.node_times(root, times_ms, shares, weights)
+
     def _composed(self, condition: str, split: str) -> Figures:
         known = self.manifest["conditions"].get(condition)
         if known is None or split not in known["timed"]:

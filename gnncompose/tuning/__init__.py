@@ -1,0 +1,1 @@
+"""Tuning an agent's settings: Optuna asks, searches over several cases answer, a database remembers."""
