@@ -10,6 +10,7 @@ from pathlib import Path
 import onnxruntime
 import pyarrow.parquet as parquet
 import pytest
+from recorded import recorded
 
 from gnncompose.composition.files import load_composition
 from gnncompose.tasks.bundle import load_task
@@ -139,12 +140,16 @@ def test_search__shows_where_a_sweep_puts_its_jobs(digits_directory: Path, tmp_p
     assert agents == ["random", "local_search"]
 
 
-def test_search__begins_at_a_random_composition_that_the_seed_decides(digits_directory: Path, tmp_path: Path) -> None:
-    def starts(folder: Path, *overrides: str) -> str:
-        few = ["agent=random", "budget=1", "start=random", "tracker=files", *overrides]
-        subprocess.run(command(digits_directory, folder, *few), capture_output=True, text=True, check=True)
+@recorded("series_gun_point")
+def test_search__begins_at_a_random_composition_that_the_seed_decides(tmp_path: Path) -> None:
+    table = ["task=recorded", "task.name=series_gun_point", "condition=mixed", "evaluator=table"]
+
+    def starts(folder: Path, seed: int) -> str:
+        few = [*table, "agent=random", "budget=1", "start=random", "tracker=files", f"seed={seed}"]
+        arguments = [sys.executable, str(SEARCH), *few, f"hydra.run.dir={folder}"]
+        subprocess.run(arguments, capture_output=True, text=True, check=True)
         return json.loads((folder / "run.json").read_text())["summary"]["start"]["id"]
 
-    first = starts(tmp_path / "a", "seed=3")
-    assert first == starts(tmp_path / "b", "seed=3")
-    assert first != starts(tmp_path / "c", "seed=4")
+    first = starts(tmp_path / "a", 3)
+    assert first == starts(tmp_path / "b", 3)
+    assert first != starts(tmp_path / "c", 4)
