@@ -8,7 +8,7 @@ SHAPED := gnncompose.encoding,gnncompose.envs,gnncompose.policies
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-slow test-builds check clean
+.PHONY: help demo docs test test-slow test-builds check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -16,6 +16,9 @@ help:  ## Show this list
 
 demo: $(VENV)/.installed-tasks  ## Build the default task, search it on real ONNX execution, print the table (about 3 minutes)
 	$(BIN)/gnncompose search +experiment=demo
+
+docs: $(VENV)/.installed-dev  ## Build the documentation: site/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . site
 
 test: $(VENV)/.installed-dev  ## The fast test suite
 	$(BIN)/python -m pytest -m "not slow and not builds" $(SIDE_BY_SIDE)
@@ -33,7 +36,7 @@ test-builds: $(VENV)/.installed-dev  ## Build tasks of tables and series whole a
 	$(BIN)/python -m pytest -m builds
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("gnncompose needs Python 3.11 to 3.13; set PYTHON=") if not (3, 11) <= sys.version_info < (3, 14) else None'

@@ -60,5 +60,9 @@ class StoreError(GnncomposeError):
     """The evaluation store cannot be opened, read or written; a run that was to use it cannot go on."""
 
 
+class ClusterError(GnncomposeError):
+    """Ray, or the workers that it is to run, cannot be used; no composition is to blame."""
+
+
 class TableError(GnncomposeError):
     """A recorded table is missing, damaged, or does not hold what it was asked for."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 KEY = "resume="
+OWN_LEAVES = ("command-line", "hydra.searchpath in command-line")  # --config-dir, and the setting; Hydra's words
 
 
 def is_complete(folder: Path) -> bool:
@@ -44,7 +45,10 @@ class Resumed:
         """What it was begun with, to be begun in the same folder."""
         import yaml
 
-        return [*yaml.safe_load(self.settings["overrides.yaml"]), f"hydra.run.dir={self.folder}"]
+        sources = yaml.safe_load(self.settings["hydra.yaml"])["hydra"]["runtime"]["config_sources"]
+        theirs = [f"{source['schema']}://{source['path']}" for source in sources if source["provider"] in OWN_LEAVES]
+        search_path = [f"hydra.searchpath={json.dumps(theirs, ensure_ascii=False)}"] if theirs else []
+        return [*yaml.safe_load(self.settings["overrides.yaml"]), *search_path, f"hydra.run.dir={self.folder}"]
 
     def hold(self, config: DictConfig) -> None:
         """Hold the settings that it is to go on with to those that it had.

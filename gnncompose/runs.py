@@ -15,7 +15,7 @@ from gnncompose.composition.tree import Composition
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.evaluation.contributions import contributions
 from gnncompose.evaluation.cost import Prices
-from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Keeps, Trial
+from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Foresees, Keeps, LetsGo, Trial
 from gnncompose.evaluation.optimum import Complete
 from gnncompose.resuming import is_complete
 from gnncompose.reward import Reward
@@ -49,6 +49,16 @@ def run_search(
     Raises:
         GnncomposeError: The start could not be evaluated, or the folder holds a complete run.
     """
+    try:
+        return _run(run, agent, evaluator, reward, prices, trackers)
+    finally:
+        if isinstance(evaluator.real, LetsGo):
+            evaluator.real.let_go()
+
+
+def _run(
+    run: Run, agent: Agent, evaluator: Evaluator, reward: Reward, prices: Prices, trackers: Sequence[Tracker]
+) -> Summary:
     _open_folder(run, evaluator)
     reward_of = reward.bind(run.task.catalog, prices, run.world)
 
@@ -153,8 +163,10 @@ def best_single(run: Run, evaluator: Evaluator, reward: Callable[[Evaluation], f
         GnncomposeError: No single model could be evaluated.
     """
     known = {trial.composition.id: trial for trial in budget.trials if not trial.is_predicted}
-    singles: list[Candidate] = []
-    for composition in run.task.space.single_models():
+    compositions, singles = list(run.task.space.single_models()), list[Candidate]()
+    if isinstance(evaluator, Foresees):
+        evaluator.foresee([composition for composition in compositions if composition.id not in known])
+    for composition in compositions:
         try:
             trial = known.get(composition.id)
             evaluation = trial.evaluation if trial else evaluator.evaluate(composition)

@@ -6,14 +6,14 @@ agent thus runs in a search, and behind ask and tell, without knowing which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION, AnsweredRows, Budget, BudgetSpent, Trial
+from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION, AnsweredRows, Budget, BudgetSpent, Foresees, Trial
 
 Proposals = Generator[Composition, Trial, None]
 
@@ -62,6 +62,21 @@ class Recalls(Protocol):
         ...
 
 
+def nobody(compositions: Iterable[Composition]) -> None:
+    """Hears of what an agent will ask for, and makes no use of it."""
+
+
+class Announces:
+    """An agent that knows several compositions ahead, and says so to whoever makes use of it.
+
+    Attributes:
+        announce: Is told what will likely be asked for next, in order. Whether it makes use of that changes nothing in
+            what the agent asks for.
+    """
+
+    announce: Callable[[Iterable[Composition]], None] = staticmethod(nobody)
+
+
 def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Generator) -> Trial:
     """Let an agent spend its budget, the start first; returns the best trial.
 
@@ -70,6 +85,8 @@ def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Gene
     budget.evaluate(space.start)
     if isinstance(agent, ReadsRows):
         agent.read_rows(budget.answered_rows)
+    if isinstance(agent, Announces) and isinstance(budget.evaluator, Foresees):
+        agent.announce = budget.foresee
     proposals = agent.propose(space, budget.limit, generator)
     try:
         composition = next(proposals)
@@ -79,6 +96,9 @@ def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Gene
         pass
     finally:
         proposals.close()
+        if isinstance(agent, Announces):
+            agent.announce = nobody
+        budget.foresee(())
     return budget.best
 
 

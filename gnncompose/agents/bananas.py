@@ -15,7 +15,7 @@ from jaxtyping import Float
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
-from gnncompose.agents.agent import Proposals
+from gnncompose.agents.agent import Announces, Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
 from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
@@ -26,7 +26,7 @@ from gnncompose.features import CompositionFeatures, ways
 Matrix = Float[np.ndarray, "row column"]
 
 
-class Bananas:
+class Bananas(Announces):
     """Fits an ensemble to what was evaluated, and evaluates the candidates whose drawn rewards are largest."""
 
     def __init__(
@@ -69,13 +69,16 @@ class Bananas:
         features = features_of(space)
         candidates = Candidates(space, self.incumbents, self.pool, generator)
         trials: dict[str, Trial] = {space.start.id: (yield space.start)}
-        for _ in range(self.initial - 1):
-            trial = yield drawn_anywhere(space, generator)
-            trials[trial.composition.id] = trial
+        first = [drawn_anywhere(space, generator) for _ in range(self.initial - 1)]
+        self.announce(first)
+        for composition in first:
+            trials[composition.id] = yield composition
         while pool := candidates(list(trials.values())):
             drawn = self._drawn(list(trials.values())[-self.rows :], pool, features, generator)
-            for number in np.argsort(-drawn)[: self.round_size]:
-                trials[pool[number].id] = yield pool[number]
+            chosen = [pool[number] for number in np.argsort(-drawn)[: self.round_size]]
+            self.announce(chosen)
+            for composition in chosen:
+                trials[composition.id] = yield composition
 
     def _drawn(
         self,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from gnncompose.agents.agent import Proposals
+from gnncompose.agents.agent import Announces, Proposals
 from gnncompose.composition.space import Space
 
 
-class Exhaustive:
+class Exhaustive(Announces):
     """Visits the space breadth-first.
 
     Attributes:
@@ -29,6 +30,7 @@ class Exhaustive:
         queue = deque([space.start])
         while queue:
             composition = queue.popleft()
+            self.announce(chain([composition], queue))
             yield composition
             for _, successor in space.successors(composition):
                 if successor.id not in seen:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gnncompose.agents.agent import Proposals
+from gnncompose.agents.agent import Announces, Proposals
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
@@ -18,7 +18,7 @@ from gnncompose.evaluation.evaluation import Trial
 Climb = Generator[Composition, Trial, tuple[Composition, float]]
 
 
-class LocalSearch:
+class LocalSearch(Announces):
     """Hill climbing over the successors in random order, restarted from a shaken incumbent."""
 
     def __init__(
@@ -60,7 +60,9 @@ class LocalSearch:
         while True:
             best: tuple[Composition, float] | None = None
             reachable = space.successors(composition)
-            for number in generator.permutation(len(reachable))[: self.patience]:
+            numbers = generator.permutation(len(reachable))[: self.patience]
+            self.announce(reachable[number][1] for number in numbers)
+            for number in numbers:
                 trial = yield (successor := reachable[number][1])
                 if trial.reward > (best[1] if best else reward):
                     best = successor, trial.reward

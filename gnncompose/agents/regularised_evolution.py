@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from gnncompose.agents.agent import Proposals
+from gnncompose.agents.agent import Announces, Proposals
 from gnncompose.composition.space import Space
+from gnncompose.composition.tree import Composition
 
 
-class RegularisedEvolution:
+class RegularisedEvolution(Announces):
     """Edits the best of a random sample of the population; every child enters, and the oldest member leaves."""
 
     def __init__(self, population: int = 16, sample: int = 5, walk_length: int = 8) -> None:
@@ -35,9 +36,13 @@ class RegularisedEvolution:
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield the first members, then one child after the other; see `Agent.propose`."""
         members = deque([(yield space.start)], maxlen=self.population)
-        while len(members) < min(self.population, budget):
+        first: list[Composition] = []
+        for _ in range(min(self.population, budget) - 1):
             edits = int(generator.integers(1, self.walk_length + 1))
-            members.append((yield space.walk(space.start, edits, generator)))
+            first.append(space.walk(space.start, edits, generator))
+        self.announce(first)
+        for composition in first:
+            members.append((yield composition))
         while True:
             drawn = generator.choice(len(members), size=min(self.sample, len(members)), replace=False)
             parent = max((members[number] for number in drawn), key=lambda trial: trial.reward)

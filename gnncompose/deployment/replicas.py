@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from gnncompose.deployment.history import Deployment, DeploymentError
 from gnncompose.deployment.server import go_last
 from gnncompose.deployment.serving import SWITCH_S
 from gnncompose.errors import EvaluationError, GnncomposeError
+from gnncompose.execution import private_ray
 from gnncompose.tasks.bundle import load_task
 
 if TYPE_CHECKING:
@@ -152,15 +152,11 @@ def set_up_ray() -> None:
     Raises:
         DeploymentError: It is not installed.
     """
+    private_ray.set_up()
     os.environ |= {
-        "RAY_AUTH_MODE": "token",  # whoever talks to a part of Ray may run what they like
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever its name says, it keeps Ray to the loopback interface
         "RAY_SERVE_ENABLE_HA_PROXY": "0",  # this and the next one would listen at all interfaces
         "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
-        "RAY_worker_niceness": "0",  # Ray's own default lets all others go before those who answer
     }
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_SERVE_USE_GRPC_BY_DEFAULT", "1")  # takes half the time of calls by Ray's scheduler
     try:
         import ray.serve  # noqa: F401 - reads the settings

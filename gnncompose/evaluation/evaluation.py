@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -31,6 +31,7 @@ class Measurement:
         artifact_bytes: Size of the artifacts on disk.
         reference_ms: Median of the reference operator run in between; tells how fast the machine was.
         noise: How unsteady the machine was, as `execution.latency.Timing` defines it; 1 for perfectly steady.
+        origin: Hardware, versions and commit as a store notes them, where another machine measured; None for here.
     """
 
     samples_ms: np.ndarray
@@ -40,6 +41,7 @@ class Measurement:
     artifact_bytes: int
     reference_ms: float
     noise: float
+    origin: Mapping[str, str | None] | None = None
 
     @property
     def latency_ms_mean(self) -> float:
@@ -189,6 +191,27 @@ class Keeps(Protocol):
         ...
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """An evaluator that makes use of knowing what it will be asked for."""
+
+    def foresee(self, compositions: Sequence[Composition]) -> None:
+        """Say what will likely be asked for next on the validation split, in order; takes the place of what was said.
+
+        Nothing is charged for it, and what goes wrong is told when it is asked for.
+        """
+        ...
+
+
+@runtime_checkable
+class LetsGo(Protocol):
+    """An evaluator that holds processes."""
+
+    def let_go(self) -> None:
+        """End them; asked again, it starts others."""
+        ...
+
+
 class BudgetSpent(Exception):  # noqa: N818 - a signal like StopIteration, no mistake
     """No further distinct composition, or step, is left."""
 
@@ -262,6 +285,22 @@ class Budget:
         """The best trial so far, the earliest of equals; what was measured goes before predictions."""
         assert self._best is not None, "nothing was asked for yet"
         return self._best
+
+    def foresee(self, compositions: Iterable[Composition]) -> None:
+        """Say what will be asked for next, in order; an evaluator hears of no more than what is left.
+
+        Args:
+            compositions: Read only as far as needed.
+        """
+        if not isinstance(self.evaluator, Foresees):
+            return
+        new: dict[str, Composition] = {}
+        for composition in compositions:
+            if len(new) >= self.left:
+                break
+            if composition.id not in self._by_id:
+                new[composition.id] = composition
+        self.evaluator.foresee(list(new.values()))
 
     def answered_rows(self, composition: Composition) -> AnsweredRows | None:
         """Row-level answers of a composition that was measured; None where it was not, or the evaluator has none."""

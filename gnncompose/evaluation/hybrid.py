@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.cost_model.artifact import load
 from gnncompose.evaluation.cost_model.evaluator import EvaluatorFactory, measure
 from gnncompose.evaluation.cost_model.model import CostModel
-from gnncompose.evaluation.evaluation import Evaluation, Evaluator
+from gnncompose.evaluation.evaluation import Evaluation, Evaluator, Foresees
 from gnncompose.tasks.task import Task, World
 
 DRAWS = 64
@@ -91,6 +91,12 @@ class HybridEvaluator:
     def aim(self, reward: Callable[[Evaluation], float]) -> None:
         """Say what is sought; what was measured before counts, too."""
         self._reward = reward
+
+    def foresee(self, compositions: Sequence[Composition]) -> None:
+        """Pass on those that are measured whatever the model says; see `Foresees`."""
+        if isinstance(self._real, Foresees):
+            sure = max(0, self._initial - self._tried) if self._reward is not None else len(compositions)
+            self._real.foresee(compositions[:sure])
 
     def charge(self, composition: Composition) -> int:
         """One where it is worth a measurement, else nothing; decided once for each composition."""

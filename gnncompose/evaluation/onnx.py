@@ -229,7 +229,7 @@ class OnnxEvaluator:
     def _run_and_store(self, composition: Composition, split: str) -> Evaluation:
         started = time.perf_counter()
         try:
-            found = self._run(composition, split)
+            found = self.run(composition, split)
             if self._store is not None:
                 found = replace(found, wall_s=time.perf_counter() - started)
                 self._store.put(self._key(composition, split), found)
@@ -246,7 +246,12 @@ class OnnxEvaluator:
         data = self.task.split(self.world.condition, split)
         return Key(composition.id, data.sha256, self.world.resource, self.load.name, self.load.batch, self.protocol)
 
-    def _run(self, composition: Composition, split: str) -> Evaluation:
+    def run(self, composition: Composition, split: str) -> Evaluation:
+        """Run a composition, whatever a store knows of it.
+
+        Raises:
+            GnncomposeError: It could not be run.
+        """
         data = self.task.split(self.world.condition, split)
         output = self.isolation.runner(composition).call(answers, composition, data)
         check_answers(output, composition, len(data.x))

@@ -1,6 +1,8 @@
 """What every evaluator keeps to, whether it runs compositions or tells of them."""
 
+from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from gnncompose.agents.local_search import LocalSearch
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.cost_model.evaluator import CostModelEvaluator
-from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator
+from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, LetsGo
 from gnncompose.evaluation.hybrid import HybridEvaluator
 from gnncompose.evaluation.onnx import OnnxEvaluator
+from gnncompose.evaluation.ray import RayEvaluator
 from gnncompose.evaluation.table import TableEvaluator
 from gnncompose.reward import WeightedSum
 from gnncompose.tasks.bundle import load_task
@@ -28,6 +31,11 @@ EVALUATORS = {
     "cost_model_uncalibrated": partial(CostModelEvaluator, inner=REAL, calibration=0),
     "hybrid": partial(HybridEvaluator, inner=REAL, initial=2),
     "table": TableEvaluator,
+    "ray": partial(RayEvaluator, workers=1, rows=4, repeats=1, seconds=0.0, measure_memory=False),
+}
+NEEDS = {
+    "table": [recorded("digits")],
+    "ray": [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")],
 }
 
 
@@ -36,9 +44,12 @@ def task(digits_directory: Path) -> Task:
     return load_task(digits_directory)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=recorded("digits") if name == "table" else ()) for name in EVALUATORS])
-def evaluator(request: pytest.FixtureRequest, task: Task) -> Evaluator:
-    return EVALUATORS[request.param](task, WORLD, load_prices())
+@pytest.fixture(params=[pytest.param(name, marks=NEEDS.get(name, ())) for name in EVALUATORS])
+def evaluator(request: pytest.FixtureRequest, task: Task) -> Iterator[Evaluator]:
+    made: Evaluator = EVALUATORS[request.param](task, WORLD, load_prices())
+    yield made
+    if isinstance(made, LetsGo):
+        made.let_go()
 
 
 @pytest.fixture

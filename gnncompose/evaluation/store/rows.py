@@ -52,7 +52,8 @@ def evaluation_row(key: Key, evaluation: Evaluation) -> dict[str, Any]:
         "noise": float(measurement.noise) if math.isfinite(measurement.noise) else None,
         "wall_s": float(evaluation.wall_s),
         "evaluator": evaluation.evaluator,
-        **_provenance(),
+        **(measurement.origin or origin()),
+        **_now(),
     }
 
 
@@ -64,7 +65,8 @@ def failure_row(key: Key, reason: str, evaluator: str, wall_s: float) -> dict[st
         "failure": " ".join(printable.split())[:REASON_LIMIT],
         "wall_s": float(wall_s),
         "evaluator": evaluator,
-        **_provenance(),
+        **origin(),
+        **_now(),
     }
 
 
@@ -109,12 +111,13 @@ def moment(when: datetime.datetime) -> str:
     return when.astimezone(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _provenance() -> dict[str, str | None]:
-    return {**_origin(), "measured_at": moment(datetime.datetime.now(datetime.UTC))}
+def _now() -> dict[str, str]:
+    return {"measured_at": moment(datetime.datetime.now(datetime.UTC))}
 
 
 @cache
-def _origin() -> dict[str, str | None]:
+def origin() -> dict[str, str | None]:
+    """Hardware, versions and commit of this process, as rows note them."""
     return {
         "hardware": ", ".join(f"{name}: {value}" for name, value in hardware().items()),
         "versions": json.dumps(versions()),
