@@ -8,49 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-INTERIM = b"HTTP/1.1 1"  # an answer that another one follows
 OTHER_FILES = 512  # that a server has open beside its connections, at most
-
-
-class _Joined:
-    """A transport that sends the head of an answer together with what follows it, since each writing costs the same.
-
-    uvicorn writes the two one after the other. What is held goes with the next writing, or by `flush`.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._held = b""
-        self.is_closing = transport.is_closing
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """See `asyncio.WriteTransport`."""
-        if data.startswith(b"HTTP/1.1 ") and not data.startswith(INTERIM):
-            self._held += data
-        elif self._held:
-            self._transport.write(self._held + data)
-            self._held = b""
-        else:
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send what is held."""
-        if self._held:
-            self._transport.write(self._held)
-            self._held = b""
-
-    def close(self) -> None:
-        """See `asyncio.BaseTransport`."""
-        self.flush()
-        self._transport.close()
 
 
 class _Punctual(HttpToolsProtocol):
@@ -62,8 +24,7 @@ class _Punctual(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`; a new connection may wait as long as one between requests."""
-        self._joined = _Joined(transport)
-        super().connection_made(cast("asyncio.Transport", self._joined))
+        super().connection_made(transport)
         self._due = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
@@ -81,11 +42,6 @@ class _Punctual(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
-
-    def on_response_complete(self) -> None:
-        """Let the head of an answer go that has no body."""
-        self._joined.flush()
-        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
