@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from types import TracebackType
-from typing import cast
+from typing import Any
 
 LOOKS = 8  # at the tasks within the time that one may take
 
@@ -23,8 +24,8 @@ class Deadline:
             patience_s: How long a task may stay within.
         """
         self._patience_s = patience_s
-        self._due_s: dict[asyncio.Task[object], float] = {}  # the one that came first is due first
-        self._late: set[asyncio.Task[object]] = set()
+        self._due_s: dict[asyncio.Task[Any] | None, float] = {}  # the one that came first is due first
+        self._late: set[asyncio.Task[Any]] = set()
         self._is_watching = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -32,7 +33,7 @@ class Deadline:
         """Let the time of the current task begin."""
         # To ask for the running loop takes a system call each time.
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        self._due_s[self._current()] = loop.time() + self._patience_s
+        self._due_s[current_task(loop)] = loop.time() + self._patience_s
         if not self._is_watching:
             self._is_watching = True
             loop.call_later(self._patience_s / LOOKS, self._look, loop)
@@ -45,16 +46,13 @@ class Deadline:
         Raises:
             TimeoutError: It took too long.
         """
-        task = self._current()
+        task = current_task(self._loop)
         self._due_s.pop(task, None)
-        if task in self._late:
+        if task is not None and task in self._late:
             self._late.discard(task)
             # Who else has cancelled it meanwhile is to be heard.
             if not task.uncancel() and kind is asyncio.CancelledError:
                 raise TimeoutError from problem
-
-    def _current(self) -> asyncio.Task[object]:
-        return cast("asyncio.Task[object]", asyncio.current_task(self._loop))
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()
@@ -62,8 +60,9 @@ class Deadline:
             if due_s > now_s:
                 break
             del self._due_s[task]
-            self._late.add(task)
-            task.cancel()
+            if task is not None:
+                self._late.add(task)
+                task.cancel()
         self._is_watching = bool(self._due_s)
         if self._is_watching:
             loop.call_later(self._patience_s / LOOKS, self._look, loop)

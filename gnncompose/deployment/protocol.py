@@ -108,8 +108,7 @@ def _described(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": DATATYPES[port.type.dtype], "shape": shape}
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
+class Request(NamedTuple):
     """Rows to answer.
 
     Attributes:

@@ -102,6 +102,7 @@ class Service:
     def __post_init__(self) -> None:
         self.deadline = Deadline(self.body_timeout_s)
         self._noted: deque[_Noted] = deque()
+        self._says = self.signature.output.type.domain == "probs"
         self._settling = threading.Lock()
 
     def versions(self) -> list[str]:
@@ -143,8 +144,7 @@ class Service:
         if found is None:
             self.figures.refused(noted.status, noted.at_s)
         else:
-            says = self.signature.output.type.domain == "probs" and found.y.ndim == 2
-            sure = confidence(found.y) if says else None
+            sure = confidence(found.y) if self._says and found.y.ndim == 2 else None
             self.figures.answered(noted.seconds, len(found.y), found.version, sure, noted.at_s)
 
 
