@@ -24,7 +24,7 @@ class Deadline:
             patience_s: How long a task may stay within.
         """
         self._patience_s = patience_s
-        self._due_s: dict[asyncio.Task[Any] | None, float] = {}  # the one that came first is due first
+        self._due_s: dict[asyncio.Task[Any], float] = {}  # the one that came first is due first
         self._late: set[asyncio.Task[Any]] = set()
         self._is_watching = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -33,7 +33,9 @@ class Deadline:
         """Let the time of the current task begin."""
         # To ask for the running loop takes a system call each time.
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        self._due_s[current_task(loop)] = loop.time() + self._patience_s
+        task = current_task(loop)
+        assert task is not None, "a deadline is of a task"
+        self._due_s[task] = loop.time() + self._patience_s
         if not self._is_watching:
             self._is_watching = True
             loop.call_later(self._patience_s / LOOKS, self._look, loop)
@@ -47,8 +49,9 @@ class Deadline:
             TimeoutError: It took too long.
         """
         task = current_task(self._loop)
+        assert task is not None, "a deadline is of a task"
         self._due_s.pop(task, None)
-        if task is not None and task in self._late:
+        if task in self._late:
             self._late.discard(task)
             # Who else has cancelled it meanwhile is to be heard.
             if not task.uncancel() and kind is asyncio.CancelledError:
@@ -60,9 +63,8 @@ class Deadline:
             if due_s > now_s:
                 break
             del self._due_s[task]
-            if task is not None:
-                self._late.add(task)
-                task.cancel()
+            self._late.add(task)
+            task.cancel()
         self._is_watching = bool(self._due_s)
         if self._is_watching:
             loop.call_later(self._patience_s / LOOKS, self._look, loop)

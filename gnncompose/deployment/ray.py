@@ -23,6 +23,7 @@ from gnncompose.deployment.history import Deployment, DeploymentError, History
 from gnncompose.deployment.replicas import Scale, set_up_ray, started
 from gnncompose.deployment.served import Served
 from gnncompose.errors import EvaluationError
+from gnncompose.execution.private_ray import first_line
 from gnncompose.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Front(Engine):
                 self._board, self._replicas = started(self.task.directory, self._settings, self._scale, self._aim())
             except Exception as problem:
                 self.close()
-                raise DeploymentError(f"the replicas do not start: {_first_line(problem)}") from None
+                raise DeploymentError(f"the replicas do not start: {first_line(problem)}") from None
 
     def is_quick(self, rows: int) -> bool:
         """Never: another process is asked."""
@@ -98,7 +99,7 @@ class Front(Engine):
             except TimeoutError:
                 raise DeploymentError(f"no replica answers within {ANSWER_S:g} s") from None
             except (RayError, RayServeException) as problem:
-                said = _first_line(problem)
+                said = first_line(problem)
                 log.warning("a replica did not answer", extra={"why": said})
                 continue
             if isinstance(found, str):
@@ -200,7 +201,7 @@ class Front(Engine):
             if self._board is not None:
                 ray.get(self._board.post.remote(target), timeout=POST_S)
         except RayError as problem:
-            log.warning("the board is not there", extra={"why": _first_line(problem)})
+            log.warning("the board is not there", extra={"why": first_line(problem)})
 
     def _asked(self, method: str, patience_s: float, *arguments: object) -> list[Any]:
         """What each replica returns; in place of it what went wrong, as a `DeploymentError`."""
@@ -214,13 +215,8 @@ class Front(Engine):
             found = broadcast.results(timeout_s=patience_s, return_exceptions=True)
         except (RayError, RayServeException, TimeoutError) as problem:
             found = [problem]
-        return [DeploymentError(_first_line(one)) if isinstance(one, Exception) else one for one in found]
+        return [DeploymentError(first_line(one)) if isinstance(one, Exception) else one for one in found]
 
 
 def _deployment(served: Served) -> Deployment:
     return Deployment(served.version, composition_to_json(served.composition), "", "")
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return f"{type(problem).__name__}: {lines[0] if lines else ''}".rstrip(": ")

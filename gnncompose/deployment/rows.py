@@ -39,6 +39,11 @@ class Answers(NamedTuple):
         """Of a row's input and of its answer."""
         return self.x.shape[1:], self.y.shape[1:]
 
+    @property
+    def nbytes(self) -> int:
+        """Of inputs and answers."""
+        return self.x.nbytes + self.y.nbytes
+
 
 class RowsError(GnncomposeError):
     """Rows or labels that there are none of."""
@@ -84,11 +89,10 @@ class Rows:
             parts = list(some)
             x, y = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y"))
             self._kept.append(parts[0]._replace(x=x, y=y))
-            self._kept_bytes += x.nbytes + y.nbytes
+            self._kept_bytes += self._kept[-1].nbytes
         self._loose, self._loose_bytes = [], 0
         while self._kept_bytes > self._most_bytes and len(self._kept) > 1:
-            gone = self._kept.popleft()
-            self._kept_bytes -= gone.x.nbytes + gone.y.nbytes
+            self._kept_bytes -= self._kept.popleft().nbytes
 
     def _all(self) -> list[Answers]:
         """What is kept."""

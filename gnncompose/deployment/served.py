@@ -64,7 +64,7 @@ class Health:
 
     def complaint(self) -> str | None:
         """What bound was left; None where all is well."""
-        latest = list(self._latest.copy())  # at once, while others append
+        latest = self._latest.copy()  # at once, while others append
         if len(latest) < self._bounds.least:
             return None
         taken_ms = [row_ms for row_ms in latest if row_ms is not None]

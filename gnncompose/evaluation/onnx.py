@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.tree import Composition
@@ -25,7 +26,7 @@ from gnncompose.execution.reference import baseline_ns
 from gnncompose.execution.work import answers, timed, timed_nodes
 from gnncompose.execution.worker import Limits
 from gnncompose.provenance import hardware
-from gnncompose.tasks.task import Task, World
+from gnncompose.tasks.task import Split, Task, World
 
 if TYPE_CHECKING:
     from gnncompose.evaluation.store import Key
@@ -155,13 +156,8 @@ class OnnxEvaluator:
         Raises:
             EvaluationError: It could not be run.
         """
-        data, threads = self.task.split(self.world.condition, split), self.limits.threads
-        runner = self.isolation.runner(composition)
-        cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
-        with claimed_cores(threads) as cores, runner.pinned(cores):
-            baseline = baseline_ns(cpu)
-            figures = runner.call(timed, composition, data, self.load.name, self.effort, threads, baseline)
-        timing = Timing(*figures)
+        data = self.task.split(self.world.condition, split)
+        timing = Timing(*self._on_own_cores(timed, composition, data))
         memory = 0
         if self._measure_memory:
             limits = replace(self.limits, cache_bytes=0)
@@ -182,15 +178,17 @@ class OnnxEvaluator:
         Raises:
             GnncomposeError: It could not be run.
         """
-        data, threads = self.task.split(self.world.condition, "validation"), self.limits.threads
-        runner = self.isolation.runner(composition)
-        cpu = str(hardware()["cpu"])
-        with claimed_cores(threads) as cores, runner.pinned(cores):
-            baseline = baseline_ns(cpu)
-            found = runner.call(timed_nodes, composition, data, self.load.name, self.effort, threads, baseline)
-        milliseconds, shares = found
+        data = self.task.split(self.world.condition, "validation")
+        milliseconds, shares = self._on_own_cores(timed_nodes, composition, data)
         rows = zip(composition.nodes, milliseconds.tolist(), shares.tolist(), strict=True)
         return {node.id: NodeTime(taken, share) for node, taken, share in rows}
+
+    def _on_own_cores(self, work: Callable[..., Any], composition: Composition, data: Split) -> Any:  # noqa: ANN401
+        """What timing work of `execution.work` finds, on cores that nothing else is timed on meanwhile."""
+        threads, runner = self.limits.threads, self.isolation.runner(composition)
+        cpu = str(hardware()["cpu"])  # asked before this thread is pinned, since it also counts the usable cores
+        with claimed_cores(threads) as cores, runner.pinned(cores):
+            return runner.call(work, composition, data, self.load.name, self.effort, threads, baseline_ns(cpu))
 
     def outcomes(self, composition: Composition, split: str = "validation") -> Outcomes:
         """What the nodes of a composition answer on every row; what `evaluate` ran is not run again.

@@ -7,7 +7,6 @@ serves any number of machines.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import threading
@@ -27,7 +26,8 @@ from gnncompose.evaluation.onnx import OnnxEvaluator
 from gnncompose.evaluation.ray_worker import Failure, Post, Ready, Worker, packed
 from gnncompose.execution import private_ray
 from gnncompose.execution.isolation import Isolate
-from gnncompose.provenance import versions
+from gnncompose.execution.private_ray import first_line
+from gnncompose.provenance import hardware, versions
 from gnncompose.tasks.task import Task, World
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class RayEvaluator(OnnxEvaluator):
             self._dismiss(worker)
             if self._crew is not None:
                 print(f"a worker is gone, another one is asked: {composition}", file=sys.stderr)
-            raise WorkerLostError(_first_line(problem)) from None
+            raise WorkerLostError(first_line(problem)) from None
         if isinstance(answer, Failure):
             raise answer.problem from answer.cause
         return answer
@@ -222,14 +222,14 @@ class RayEvaluator(OnnxEvaluator):
         where = "this machine" if own else self._address
         try:
             if not ray.is_initialized() and own:
-                ray.init(address="local", num_cpus=_usable_cores(), include_dashboard=False, **quiet)
+                ray.init(address="local", num_cpus=int(hardware()["cores"] or 1), include_dashboard=False, **quiet)
             elif not ray.is_initialized():
                 _knock(self._address)
                 ray.init(address=self._address, **quiet)
             there = int(ray.cluster_resources().get("CPU", 0))
         except Exception as problem:  # Ray tells of one and the same trouble by many kinds of error
             hint = "free memory, or look into /tmp/ray" if own else "is it there? ray start --head makes one"
-            raise ClusterError(f"no Ray on {where}: {_first_line(problem)}; {hint}") from None
+            raise ClusterError(f"no Ray on {where}: {first_line(problem)}; {hint}") from None
         needed = self._workers * self.limits.threads
         if needed > there:
             raise ClusterError(
@@ -312,11 +312,6 @@ def _keep_quiet() -> None:
     worker.print_to_stdstream = lambda *_, **__: None
 
 
-def _usable_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def _end(crew: Crew, handles: set[ActorHandle]) -> None:
     """End threads and workers, which the threads may wait for."""
     import ray
@@ -327,8 +322,3 @@ def _end(crew: Crew, handles: set[ActorHandle]) -> None:
                 ray.kill(handles.pop())
 
     crew.end(let_workers_go)
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return f"{type(problem).__name__}: {lines[0] if lines else ''}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""Settings of a Ray of one's own: nobody but this user's own processes gets at it."""
+"""What all that starts a Ray of its own shares: settings by which nobody else gets at it, and its errors in a line."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def set_up() -> None:
         "RAY_worker_niceness": "0",  # Ray's own default lets all others go before its workers
     }
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def first_line(problem: Exception) -> str:
+    """Kind and first line of an error of Ray's, which go on with traces of other processes."""
+    lines = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {lines[0] if lines else ''}".rstrip(": ")
