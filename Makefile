@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev  ## The fast test suite
 	$(BIN)/python -m pytest -m "not slow and not builds" $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.installed-dev  ## What needs minutes, and tensor shapes checked at run time
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest --jaxtyping-packages=$(SHAPED),beartype.beartype tests/unit/test_policy.py tests/contract/test_env__compose.py
 
 check: $(VENV)/.installed-dev  ## Lint, format and types

@@ -279,3 +279,12 @@ def test_search__runs_on_ray_quietly_and_leaves_no_process(digits_directory: Pat
     assert refused.returncode == 2
     assert "error: no Ray on 127.0.0.1:1" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_ray_evaluator__starts_a_second_ray_after_a_first_one_was_shut_down(task: Task, evaluators) -> None:
+    for name in ("logistic", "tree"):
+        evaluator = evaluators(workers=1)
+        assert evaluator.evaluate(single(task, name)).score > 0.5
+        evaluator.let_go()
+        sys.modules["ray"].shutdown()
