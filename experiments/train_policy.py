@@ -7,7 +7,7 @@ python experiments/search.py task=letter agent=ppo agent.checkpoint=…/policy.p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from gnncompose.launch import application
 
@@ -20,22 +20,29 @@ def train(config: DictConfig) -> None:
     """Build everything from its leaf, then train."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
     from gnncompose.launch import set_threads
     from gnncompose.policies.devices import device_of
-    from gnncompose.pretraining.policy_training import train_policy
+    from gnncompose.pretraining.policy_training import AXIS, train_policy
+    from gnncompose.pretraining.records import title_of
 
+    folder, left_out = Path(HydraConfig.get().runtime.output_dir), list(config.left_out)
+    settings = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    title = title_of(folder, "train_policy", "policy", left_out, config.seed, AXIS, settings)
+    tracker = instantiate(config.tracker, _convert_="all")
     set_threads(config.threads)
     train_policy(
-        folder=Path(HydraConfig.get().runtime.output_dir),
+        folder=folder,
         tables=list(config.tables),
-        left_out=list(config.left_out),
+        left_out=left_out,
         recipe=instantiate(config.encoder),
         plan=instantiate(config.plan),
         training=instantiate(config.training),
         seed=config.seed,
         history=config.history,
         device=device_of(config.device),
+        open_journal=lambda: tracker.journal(title),
     )
 
 

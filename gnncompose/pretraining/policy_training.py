@@ -7,7 +7,7 @@ of a rehearsal, so that what was encoded to act is what is learned from.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,14 +27,16 @@ from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.two_stage import Offers, Places, TwoStagePolicy
 from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.recollection import Recollection
-from gnncompose.pretraining.records import learned_from, provenance, write_trained
+from gnncompose.pretraining.records import CARD, CURVE, learned_from, note, provenance, write_trained
 from gnncompose.pretraining.rehearsal import Rehearsal, RehearsedTable, Rehearsing
+from gnncompose.tracking.tracker import Journal, NoJournal
 
 GRADIENT_NORM = 1.0
 LEAST_DEVIATION = 1e-6
 MARKS = 20  # how often the curve is noted
 WATCHED = 256  # episodes of a condition that are watched
 POLICY = "policy.pt"
+AXIS = "rehearsals"
 CPU = torch.device("cpu")
 
 
@@ -286,6 +288,7 @@ def train_policy(
     seed: int,
     history: int = 0,
     device: torch.device = CPU,
+    open_journal: Callable[[], Journal] = NoJournal,
 ) -> None:
     """Train on some tables, watch what is gained on those left out, and write the policy with its card.
 
@@ -301,6 +304,7 @@ def train_policy(
         seed: Source of all randomness.
         history: Evaluations so far that the policy is told of, at most; 0 for none.
         device: Where to compute.
+        open_journal: Opens the journal that takes down the curve; one that goes on is told it from the beginning.
 
     Raises:
         GnncomposeError: Nothing is left to learn from, what is left out does not exist, or the training is over.
@@ -322,16 +326,19 @@ def train_policy(
         done, generator.bit_generator.state = checkpoint.state["rehearsals"], checkpoint.state["generator"]
         learner.restore(checkpoint.state["learner"])
 
-    def note(rehearsals: int) -> None:
+    def watch(rehearsals: int) -> None:
         drawn = np.random.default_rng([seed, 1])
         told = {f"gain_{name}": float(gains(learner, table, plan, drawn).mean()) for name, table in watched.items()}
-        curve.append({"rehearsals": rehearsals, **told})
+        curve.append({AXIS: rehearsals, **told})
 
     def state() -> dict[str, Any]:
         return {"rehearsals": number, "generator": generator.bit_generator.state, "learner": learner.state()}
 
     if not curve:
-        note(0)
+        watch(0)
+    journal = open_journal()
+    for row in curve:
+        note(journal, AXIS, row)
     every = max(training.rehearsals // MARKS, 1)
     left, total = range(done + 1, training.rehearsals + 1), training.rehearsals
     bar = tqdm(left, initial=done, total=total, desc="train", unit="rehearsal", mininterval=interval)
@@ -339,7 +346,8 @@ def train_policy(
         table = learned[int(generator.integers(len(learned)))]
         learner.rehearse(table.begin(plan, generator), generator)
         if number % every == 0 or number == training.rehearsals:
-            note(number)
+            watch(number)
+            note(journal, AXIS, curve[-1])
         checkpoint.offer(state)
     card = {
         "tables": kept,
@@ -357,4 +365,5 @@ def train_policy(
     }
     write_trained(folder, POLICY, policy_to_checkpoint(learner.policy.cpu()) | {"card": card}, card)
     checkpoint.remove()
+    journal.close(curve[-1], {"curve": curve}, [folder / file for file in (POLICY, CARD, CURVE)])
     print(f"{folder / POLICY}: search with agent=ppo agent.checkpoint={folder / POLICY}")

@@ -14,6 +14,7 @@ import torch
 from gnncompose.errors import GnncomposeError
 from gnncompose.provenance import git_sha, hardware, versions
 from gnncompose.tracking.files import write_atomically
+from gnncompose.tracking.tracker import Journal, Title
 
 CARD, CURVE = "card.json", "curve.csv"
 
@@ -30,6 +31,21 @@ def learned_from(tables: Sequence[str], left_out: Sequence[str]) -> list[str]:
         what = f"left_out={strange[0]}: is none of tables" if strange else "left_out: leaves no table to learn from"
         raise GnncomposeError(f"{what}; tables are {', '.join(tables)}")
     return kept
+
+
+def title_of(
+    folder: Path, kind: str, what: str, left_out: Sequence[str], seed: int, axis: str, config: dict[str, Any]
+) -> Title:
+    """What a training is called by trackers: what it trains, without which tables, by which seed."""
+    more = f"_and_{len(left_out) - 1}_more" if len(left_out) > 1 else ""
+    without = f"without_{left_out[0]}{more}" if left_out else "of_all_tables"
+    return Title(folder, kind, f"{what}/{without}", f"seed {seed}", axis, config, what)
+
+
+def note(journal: Journal, axis: str, figures: Mapping[str, float | None]) -> None:
+    """Log a row of a curve; what it has no figure for is left out."""
+    told = {name: value for name, value in figures.items() if name != axis and value is not None}
+    journal.log(int(figures[axis] or 0), told)
 
 
 def provenance() -> dict[str, Any]:

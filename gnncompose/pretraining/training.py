@@ -23,13 +23,15 @@ from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
 from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
-from gnncompose.pretraining.records import learned_from, provenance, write_trained
+from gnncompose.pretraining.records import CARD, CURVE, learned_from, note, provenance, write_trained
+from gnncompose.tracking.tracker import Journal, NoJournal
 
 FAMILIES = slice(2 + TRAIT_DIM - FAMILY_BITS, 2 + TRAIT_DIM)
 VARIANCE_RATE = 10.0  # times the learning rate of the weights: there are few, and none of them is far off for long
 MARKS = 20  # how often the curve is noted
 HELD_OUT_LESSONS = 40
 SURROGATE = "surrogate.pt"
+AXIS = "step"
 CPU = torch.device("cpu")
 
 
@@ -136,6 +138,7 @@ def train(
     training: Training,
     seed: int,
     device: torch.device = CPU,
+    open_journal: Callable[[], Journal] = NoJournal,
 ) -> None:
     """Train on some tables, watch the loss on what is left out, and write the surrogate with its card.
 
@@ -151,6 +154,7 @@ def train(
         training: How to train.
         seed: Source of all randomness.
         device: Where to compute.
+        open_journal: Opens the journal that takes down the curve; one that goes on is told it from the beginning.
 
     Raises:
         GnncomposeError: Nothing is left to learn from, what is left out does not exist, or the training is over.
@@ -178,8 +182,11 @@ def train(
     losses, curve = (checkpoint.notes.setdefault(name, []) for name in ("losses", "curve"))
     if not curve:
         untrained = seeded(lambda: DeepKernel(recipe), seed).to(device)
-        curve.append({"step": 0, "loss": None, **held_out_losses(untrained, held_out)})
+        curve.append({AXIS: 0, "loss": None, **held_out_losses(untrained, held_out)})
     every, done = max(training.steps // MARKS, 1), len(losses)
+    journal = open_journal()
+    for row in curve:
+        note(journal, AXIS, row)
     with tqdm(total=training.steps, initial=done, desc="train", unit="step", mininterval=interval) as progress:
 
         def on_step(step: int, loss: float, kernel: DeepKernel) -> None:
@@ -187,7 +194,8 @@ def train(
             progress.update()
             if step % every == 0 or step == training.steps:
                 recent = float(np.mean(losses[-every:]))
-                curve.append({"step": step, "loss": recent, **held_out_losses(kernel, held_out)})
+                curve.append({AXIS: step, "loss": recent, **held_out_losses(kernel, held_out)})
+                note(journal, AXIS, curve[-1])
                 progress.set_postfix(loss=f"{recent:.2f}")
 
         learned = [lessons[name] for name in kept]
@@ -209,6 +217,7 @@ def train(
     }
     write_trained(folder, SURROGATE, kernel_to_checkpoint(kernel.cpu(), card), card)
     checkpoint.remove()
+    journal.close(curve[-1], {"curve": curve}, [folder / file for file in (SURROGATE, CARD, CURVE)])
     print(f"{folder / SURROGATE}: search with agent=gnn_ts agent.checkpoint={folder / SURROGATE}")
 
 

@@ -155,6 +155,7 @@ class Title:
         name: What tells it from others of its group.
         axis: Name of what its figures go along.
         config: The settings as plain data.
+        makes: What the files are that it leaves; empty where they are a record of the run.
     """
 
     folder: Path
@@ -163,13 +164,14 @@ class Title:
     name: str
     axis: str
     config: dict[str, Any] = field(default_factory=dict)
+    makes: str = ""
 
 
 class Journal(Protocol):
     """Takes down a run that is no search, as it goes."""
 
     def log(self, at: int, figures: Mapping[str, float | str]) -> None:
-        """Figures at a place on the run's axis."""
+        """Figures at a place on the run's axis; a run that goes on tells all of them anew."""
         ...
 
     def close(

@@ -230,12 +230,15 @@ class WandbJournal:
         """
         self._tracked = tracked
         self._title = title
+        self._steps = 0
         tracked.define_metric(title.axis)
         tracked.define_metric("*", step_metric=title.axis)
 
     def log(self, at: int, figures: Mapping[str, float | str]) -> None:
-        """See `Journal.log`."""
-        self._tracked.log({self._title.axis: at, **figures})
+        """See `Journal.log`; what a run that goes on logged before is not logged again."""
+        self._steps += 1
+        if self._steps > self._tracked.starting_step:
+            self._tracked.log({self._title.axis: at, **figures})
 
     def close(
         self, summary: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[Path]
@@ -248,7 +251,8 @@ class WandbJournal:
             self._tracked.log({name: wandb.Table(columns=[*rows[0]] if rows else [], data=data)})
         for name, value in summary.items():
             self._tracked.summary[name] = value
-        artifact = wandb.Artifact(self._title.group.replace("/", "-"), type=self._title.kind, metadata=dict(summary))
+        name, kind = self._title.group.replace("/", "-"), self._title.makes or self._title.kind
+        artifact = wandb.Artifact(name, type=kind, metadata=dict(summary))
         for path in files:
             artifact.add_file(str(path))
         self._tracked.log_artifact(artifact, aliases=["latest", self._title.name.replace(" ", "-")])
