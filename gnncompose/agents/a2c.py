@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.returns import generalised_advantages
 from gnncompose.agents.rollouts import Rollouts, Turn
 from gnncompose.composition.space import Space
@@ -69,7 +70,15 @@ class A2C:
                 not to one of the grid.
             checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
                 from random weights.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, horizon=horizon, batch_size=batch_size)
+        counts(0, history=history)
+        at_least(0, entropy=entropy, value_weight=value_weight)
+        above_zero(learning_rate=learning_rate)
+        shares(gamma=gamma, decay=decay, restart_probability=restart_probability)
         self.encoder = encoder
         self.learning_rate = learning_rate
         self.gamma = gamma

@@ -17,6 +17,7 @@ from sklearn.neural_network import MLPRegressor
 
 from gnncompose.agents.agent import Announces, Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
+from gnncompose.agents.ranges import above_zero, counts
 from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node
@@ -53,7 +54,13 @@ class Bananas(Announces):
             pool: Candidates of a decision, at most.
             incumbents: Best compositions that are mutated.
             rows: Trials, the latest, that the ensemble is fitted to, at most.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, initial=initial, round_size=round_size, members=members)
+        counts(1, epochs=epochs, pool=pool, incumbents=incumbents, rows=rows)
+        above_zero(learning_rate=learning_rate)
         self.initial = initial
         self.round_size = round_size
         self.members = members

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.exploration import Exploration
 from gnncompose.agents.novelty import Novelty
+from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.replay import Replay
 from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
@@ -94,7 +95,16 @@ class DQN:
             dueling: Whether the value of an edit is that of the composition plus its advantage.
             priority: Power of its last error by which a transition is replayed; 0 for uniform draws.
             checkpoint: File with a policy to begin with; None to begin from random weights.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, n_step=n_step, horizon=horizon, replay_capacity=replay_capacity)
+        counts(1, batch_size=batch_size, target_interval=target_interval)
+        counts(0, updates_per_evaluation=updates_per_evaluation)
+        at_least(0, priority=priority)
+        above_zero(learning_rate=learning_rate)
+        shares(gamma=gamma, restart_probability=restart_probability)
         self.encoder = encoder
         self.exploration = exploration
         self.learning_rate = learning_rate

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.ranges import above_zero, shares
 from gnncompose.catalog.operator import Operator
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node, make_node
@@ -53,9 +54,12 @@ class Frugal:
 
         Args:
             singles_share: Share of the budget, at most, for single models; those of the best profiles go first.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
-        if not 0 < singles_share <= 1:
-            raise ValueError(f"singles_share={singles_share}: is no share above 0 and up to 1")
+        shares(singles_share=singles_share)
+        above_zero(singles_share=singles_share)
         self.singles_share = singles_share
         self._answered_rows: Callable[[Composition], AnsweredRows | None] = lambda composition: None
 

@@ -20,6 +20,7 @@ from scipy.stats import norm
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates
+from gnncompose.agents.ranges import above_zero, at_least, counts, one_of
 from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
@@ -64,11 +65,13 @@ class GNNThompson:
             rows: Trials, the latest, that the process is conditioned on, at most; 0 to ignore them all.
 
         Raises:
-            ValueError: There is no such acquisition.
-            GnncomposeError: The checkpoint is not usable.
+            GnncomposeError: No such acquisition, a number out of its range, or a checkpoint that is not usable.
         """
-        if acquisition not in ("expected_improvement", "thompson"):
-            raise ValueError(f"acquisition is 'expected_improvement' or 'thompson', not {acquisition!r}")
+        counts(1, incumbents=incumbents, pool=pool, first=first)
+        counts(0, climbs=climbs, rows=rows)
+        at_least(1, refit=refit)
+        above_zero(deviation=deviation)
+        one_of("expected_improvement", "thompson", acquisition=acquisition)
         self.encoder = encoder
         self.acquisition = acquisition
         self.incumbents = incumbents

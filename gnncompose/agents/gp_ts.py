@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
+from gnncompose.agents.ranges import counts
 from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
@@ -49,7 +50,11 @@ class GPThompson:
             incumbents: Best compositions whose neighbours are candidates.
             fit_rows: Trials, at most, that hyper-parameters are fitted to.
             rows: Trials, at most, that the process is conditioned on: the best half of these, and the latest.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, initial=initial, pool=pool, incumbents=incumbents, fit_rows=fit_rows, rows=rows)
         self.initial = initial
         self.pool = pool
         self.incumbents = incumbents

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals
+from gnncompose.agents.ranges import counts, one_of
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
@@ -33,9 +34,12 @@ class LocalSearch(Announces):
             improvement: Move to the first better successor found, or look at all and take the best.
             perturbation: Random edits that shake an incumbent.
             patience: Successors tried in vain after which a place counts as a local optimum; None for all.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
-        if improvement not in ("first", "best"):
-            raise ValueError(f"improvement is 'first' or 'best', not {improvement!r}")
+        counts(1, perturbation=perturbation, patience=patience)
+        one_of("first", "best", improvement=improvement)
         self.improvement = improvement
         self.perturbation = perturbation
         self.patience = patience

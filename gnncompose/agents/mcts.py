@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
@@ -77,8 +78,14 @@ class MCTS:
             rows: Trials, the latest, that the surrogate is conditioned on, at most.
 
         Raises:
-            GnncomposeError: A checkpoint is not usable.
+            GnncomposeError: A number is out of its range, or a checkpoint is not usable.
         """
+        counts(1, simulations=simulations, depth=depth, batch_size=batch_size, rows=rows)
+        counts(0, updates=updates)
+        at_least(0, exploration=exploration, optimism=optimism)
+        at_least(1, refit=refit)
+        above_zero(learning_rate=learning_rate, deviation=deviation)
+        shares(noise=noise, restart_probability=restart_probability)
         self.encoder = encoder
         self.surrogate_encoder = surrogate_encoder
         self.simulations = simulations

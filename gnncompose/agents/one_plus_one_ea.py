@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.ranges import at_least
 from gnncompose.composition.space import Space
 
 
@@ -23,7 +24,11 @@ class OnePlusOneEA:
 
         Args:
             further_edits: Mean of the Poisson number of edits beyond the first.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        at_least(0, further_edits=further_edits)
         self.further_edits = further_edits
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:

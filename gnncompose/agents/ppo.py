@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnncompose.agents.a2c import A2C
+from gnncompose.agents.ranges import above_zero, counts
 from gnncompose.policies.policy import EncoderRecipe
 
 
@@ -51,7 +52,12 @@ class PPO(A2C):
                 not to one of the grid.
             checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
                 from random weights.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, epochs=epochs)
+        above_zero(clip=clip)
         super().__init__(
             encoder,
             learning_rate,

@@ -12,6 +12,7 @@ import numpy as np
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.exploration import Exploration
+from gnncompose.agents.ranges import above_zero, counts, shares
 from gnncompose.composition.edits import Edit, Stop
 from gnncompose.composition.space import Space
 
@@ -29,7 +30,13 @@ class QLearning:
             learning_rate: Share of the error by which a value is corrected (α).
             gamma: Discount of a step.
             horizon: Edits after which an episode is truncated.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, horizon=horizon)
+        above_zero(learning_rate=learning_rate)
+        shares(gamma=gamma)
         self.exploration = exploration
         self.learning_rate = learning_rate
         self.gamma = gamma

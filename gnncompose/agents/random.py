@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals, nobody
+from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 
@@ -23,7 +24,11 @@ class Random(Announces):
 
         Args:
             walk_length: Edits of a walk.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, walk_length=walk_length)
         self.walk_length = walk_length
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals
+from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
+from gnncompose.errors import GnncomposeError
 
 
 class RegularisedEvolution(Announces):
@@ -26,9 +28,13 @@ class RegularisedEvolution(Announces):
             population: Members.
             sample: Members of which the best becomes a parent.
             walk_length: Edits, at most, of the random walks that the first members come from.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
-        if not 1 <= sample <= population:
-            raise ValueError(f"sample={sample}: is no number from 1 to population={population}")
+        counts(1, population=population, sample=sample, walk_length=walk_length)
+        if sample > population:
+            raise GnncomposeError(f"agent.sample={sample}: is no number up to agent.population={population}; give one")
         self.population = population
         self.sample = sample
         self.walk_length = walk_length

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.returns import discounted_returns
 from gnncompose.agents.rollouts import Rollouts, Turn
 from gnncompose.composition.space import Space
@@ -57,7 +58,15 @@ class Reinforce:
                 not to one of the grid.
             checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
                 from random weights.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
+        counts(1, horizon=horizon, episodes=episodes)
+        counts(0, history=history)
+        at_least(0, entropy=entropy)
+        above_zero(learning_rate=learning_rate)
+        shares(gamma=gamma, restart_probability=restart_probability)
         self.encoder = encoder
         self.learning_rate = learning_rate
         self.gamma = gamma

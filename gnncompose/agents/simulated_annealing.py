@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.ranges import above_zero
 from gnncompose.composition.space import Space
+from gnncompose.errors import GnncomposeError
 
 
 class SimulatedAnnealing:
@@ -22,9 +24,13 @@ class SimulatedAnnealing:
         Args:
             start: Temperature at the beginning, in the unit of rewards.
             end: Temperature when the budget is spent.
+
+        Raises:
+            GnncomposeError: A number is out of its range.
         """
-        if not 0 < end <= start:
-            raise ValueError(f"end={end}: is no temperature above 0 and up to start={start}")
+        above_zero(start=start, end=end)
+        if end > start:
+            raise GnncomposeError(f"agent.end={end}: is no temperature up to agent.start={start}; give one")
         self.start = start
         self.end = end
 

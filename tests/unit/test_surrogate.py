@@ -308,7 +308,7 @@ def test_latest__leaves_out_a_quarter_at_once():
 
 
 def test_gnn_ts__refuses_an_unknown_acquisition():
-    with pytest.raises(ValueError, match="acquisition is"):
+    with pytest.raises(GnncomposeError, match="acquisition=greedy: is none of"):
         GNNThompson(RECIPE, acquisition="greedy")
 
 

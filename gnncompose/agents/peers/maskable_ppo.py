@@ -12,6 +12,7 @@ import numpy as np
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.peers import require
+from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION
 
@@ -48,8 +49,12 @@ class Sb3MaskablePPO:
             entropy: Weight of the entropy in the loss.
 
         Raises:
-            GnncomposeError: sb3-contrib is not installed.
+            GnncomposeError: A number is out of its range, or sb3-contrib is not installed.
         """
+        counts(1, horizon=horizon, n_steps=n_steps, batch_size=batch_size, n_epochs=n_epochs)
+        at_least(0, entropy=entropy)
+        above_zero(learning_rate=learning_rate)
+        shares(gamma=gamma)
         require("sb3_contrib", "maskable_ppo")
         self.horizon = horizon
         self.reward_form: Literal["improvement", "level"] = reward_form

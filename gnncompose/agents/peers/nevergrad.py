@@ -16,6 +16,7 @@ from gnncompose.agents.agent import Proposals
 from gnncompose.agents.peers import require
 from gnncompose.agents.peers.choices import Choices, Pick, ask_and_tell
 from gnncompose.agents.peers.randomness import OwnGlobals
+from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 from gnncompose.errors import GnncomposeError
 
@@ -35,8 +36,9 @@ class Nevergrad:
             transforms: Transforms of a branch, at most.
 
         Raises:
-            GnncomposeError: Nevergrad is not installed, or has no such optimiser.
+            GnncomposeError: Nevergrad is not installed, or has no such optimiser, or a number is out of its range.
         """
+        counts(0, transforms=transforms)
         require("nevergrad", "nevergrad")
         import nevergrad as ng
 

@@ -14,6 +14,7 @@ import numpy as np
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.peers import require
 from gnncompose.agents.peers.choices import Choices, Pick, ask_and_tell
+from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ class TPE:
             transforms: Transforms of a branch, at most.
 
         Raises:
-            GnncomposeError: Optuna is not installed.
+            GnncomposeError: A number is out of its range, or Optuna is not installed.
         """
+        counts(1, startup=startup)
+        counts(0, transforms=transforms)
         require("optuna", "tpe")
         self.startup = startup
         self.multivariate = multivariate
