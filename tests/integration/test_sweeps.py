@@ -22,8 +22,14 @@ ROOT = Path(__file__).parents[2]
 SEARCH = ROOT / "experiments" / "search.py"
 TASK = ["task=recorded", "task.name=digits", "condition=mixed", "evaluator=table", "tracker=files"]
 # Local search fails by this setting once its first hill is climbed, which a budget of 6 does not see.
-FAILING = ["agent=local_search", "agent.perturbation=0,2", "budget=60,6", "seed=0,1"]
-DYING = ["agent=random", "agent._target_=fake_dying.Dying", "~agent.walk_length", "+agent.share=0.2", "budget=5"]
+FAILING = [
+    "agent=local_search",
+    "agent._target_=fake_failing.Unchecked",
+    "agent.perturbation=0,2",
+    "budget=60,6",
+    "seed=0,1",
+]
+DYING = ["agent=random", "agent._target_=fake_failing.Dying", "~agent.walk_length", "+agent.share=0.2", "budget=5"]
 LAUNCHERS = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra/launcher=submitit_local"],

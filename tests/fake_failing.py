@@ -1,4 +1,4 @@
-"""A FAKE agent whose process dies, as one does that the system kills for want of memory."""
+"""FAKE agents that fail: one whose process dies, as if killed for want of memory, and one with a bug."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import signal
 import numpy as np
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.local_search import LocalSearch
 from gnncompose.agents.random import Random
 from gnncompose.composition.space import Space
 
@@ -21,3 +22,11 @@ class Dying(Random):
         if generator.random() < self.share:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().propose(space, budget, generator)
+
+
+class Unchecked(LocalSearch):
+    """Takes a perturbation of 0, and fails by it in the midst of a search."""
+
+    def __init__(self, improvement: str, perturbation: int, patience: int) -> None:
+        super().__init__(improvement, max(perturbation, 1), patience)
+        self.perturbation = perturbation
