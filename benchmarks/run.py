@@ -1,11 +1,13 @@
 """Fill the missing rows of a suite: every task, condition, agent, budget and seed is one search.
 
-    python benchmarks/run.py [suite=small] [jobs=N] [agents=A,B] [tasks=A,B] [runs=DIR] [hydra/launcher=…]
+    python benchmarks/run.py [suite=small] [jobs=N] [agents=A,B] [tasks=A,B] [runs=DIR] [published=DIR]
+        [hydra/launcher=…]
 
 A row is there when its run folder holds a run.json made with the suite's settings, so a suite that was stopped, or
-killed, goes on where it was. `jobs` searches run side by side, by default one a core, through Hydra's joblib launcher;
-another launcher is given as to any Hydra app. The rows go to runs/SUITE/rows/, a file for each agent; what failed is
-listed at the end, and the exit code is 1.
+killed, goes on where it was. With `published=benchmarks/results` the rows that lie there are there, too, and not run:
+so days, or machines, can share a suite. `jobs` searches run side by side, by default one a core, through Hydra's joblib
+launcher; another launcher is given as to any Hydra app. The rows go to runs/SUITE/rows/, a file for each agent; what
+failed is listed at the end, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launching import launch, prepare
-from rows import key_of, read_rows, row_of, write_rows
+from rows import Row, key_of, read_rows, row_of, write_rows
 from suite import RUNS, Cell, load_suite, names, read_arguments, run_script, whole_number
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -26,7 +28,7 @@ def fill(name: str, cells: Sequence[Cell], root: Path, jobs: int, launcher: Sequ
     """Run what is missing, write the rows of all that is there; returns the reasons of what failed."""
     optima = prepare(cells)
     missing = [cell for cell in cells if not cell.is_done(root)]
-    failures = launch(missing, root, jobs, launcher, name)
+    failures = launch(missing, root, jobs, launcher, name) if missing else {}
     known = {key_of(row): row for row in read_rows(root / "rows", [cell.agent for cell in cells])}
     for cell in cells:
         if cell not in failures:
@@ -36,11 +38,19 @@ def fill(name: str, cells: Sequence[Cell], root: Path, jobs: int, launcher: Sequ
     return failures
 
 
+def without(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that none of the rows is there for, with the same settings."""
+    there = {(key_of(row), row["overrides"]) for row in rows}
+    return [cell for cell in cells if (cell.key, " ".join(cell.overrides)) not in there]
+
+
 def main(arguments: list[str]) -> int:
-    known = {"suite": "small", "jobs": str(CORES), "agents": "", "tasks": "", "runs": str(RUNS)}
+    known = {"suite": "small", "jobs": str(CORES), "agents": "", "tasks": "", "runs": str(RUNS), "published": ""}
     given, launcher = read_arguments(arguments, known)
     name, suite = load_suite(given["suite"])
     cells = suite.cells(name, names(given["agents"]), names(given["tasks"]))
+    if given["published"]:
+        cells = without(read_rows(Path(given["published"]) / name / "rows"), cells)
     root = Path(given["runs"]).absolute() / name
     failures = fill(name, cells, root, whole_number("jobs", given["jobs"]), launcher)
     for cell, reason in failures.items():

@@ -103,6 +103,18 @@ def test_run__runs_only_what_is_missing(place: Path, copied: Path) -> None:
     assert changed == {"digits/noise/random/budget_12/seed_1", "digits/clean/random/budget_12/seed_0"}
 
 
+def test_run__leaves_out_what_was_published(place: Path, filled: Path, tmp_path: Path) -> None:
+    rows = read_rows(filled / "rows")
+    changed = {**rows[1], "overrides": f"{rows[1]['overrides']} agent.patience=6"}
+    write_rows([changed, *rows[3:]], tmp_path / "results" / "tiny" / "rows")
+    done = script(place, "run", "jobs=1", f"runs={tmp_path}", f"published={tmp_path / 'results'}")
+    assert done.returncode == 0, done.stderr
+    assert "3 rows, 0 were there, 0 failed" in done.stdout
+    assert [key_of(row) for row in read_rows(tmp_path / "tiny" / "rows")] == [key_of(row) for row in rows[:3]]
+    nothing = script(place, "run", f"runs={tmp_path}", f"published={filled.parent}")
+    assert (nothing.returncode, nothing.stdout) == (0, "tiny: 0 rows, 0 were there, 0 failed\n")
+
+
 def test_run__tells_what_failed_and_runs_the_rest(place: Path, tmp_path: Path) -> None:
     text = SUITE.replace("agent.patience=5", "agent.improvement=sideways").replace("seeds: 2", "seeds: 3")
     (place / "broken.yaml").write_text(text, encoding="utf-8")
@@ -111,7 +123,7 @@ def test_run__tells_what_failed_and_runs_the_rest(place: Path, tmp_path: Path) -
     assert done.returncode == 1
     failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failures) == 6
-    assert all("/stubborn/" in line and "improvement is 'first' or 'best'" in line for line in failures)
+    assert all("/stubborn/" in line and "agent.improvement=sideways: is none of" in line for line in failures)
     assert "Traceback" not in done.stderr
     assert {row["agent"] for row in read_rows(tmp_path / "broken" / "rows")} == {"random"}
 
