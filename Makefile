@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Modules whose annotated shapes are checked while their tests run.
-SHAPED := gnncompose.encoding,gnncompose.envs,gnncompose.policies
+SHAPED := gnncompose.encoding,gnncompose.packing,gnncompose.envs,gnncompose.policies
 # Each process imports torch and holds tasks: more than four would not fit a small machine.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 export OMP_NUM_THREADS ?= 1

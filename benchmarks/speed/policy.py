@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from gnncompose.agents.reward_surrogate import RewardSurrogate
-from gnncompose.encoding import CatalogFeatures, Context, Packed, Packer, encode
+from gnncompose.encoding import CatalogFeatures, encode
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.evaluation.table import TableEvaluator, recorded_task
 from gnncompose.execution.cores import claimed_cores
+from gnncompose.packing import Context, Packed, Packer
 from gnncompose.policies.gine import Gine, GineEncoder
 from gnncompose.policies.policy import EditPolicy, log_probabilities, seeded
 from gnncompose.policies.relational import Relational

@@ -29,9 +29,9 @@ from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import Context
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.packing import Context
 from gnncompose.policies.checkpoints import load_policy, policy_to_checkpoint
 from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gnncompose.encoding import History, figures_of
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.packing import History, figures_of
 
 
 class Evaluations:

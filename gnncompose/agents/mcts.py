@@ -23,8 +23,9 @@ from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import CatalogFeatures, Context, Packer, encode
+from gnncompose.encoding import CatalogFeatures, encode
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.packing import Context, Packer
 from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
 from gnncompose.policies.policy import EditPolicy, EncoderRecipe, log_probabilities, seeded
 from gnncompose.policies.surrogate import DeepKernel, load_kernel

@@ -15,8 +15,8 @@ from gnncompose.agents.settings import Settings
 from gnncompose.agents.visited import Visit, Visited
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import Context, Packed
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.packing import Context, Packed
 from gnncompose.policies.checkpoints import Policy
 from gnncompose.policies.policy import log_probabilities
 from gnncompose.policies.setting_head import share_entropy, share_log_density

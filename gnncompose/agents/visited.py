@@ -8,8 +8,9 @@ from typing import NamedTuple
 from gnncompose.composition.edits import Stop
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.encoding import CatalogFeatures, Packer, encode
+from gnncompose.encoding import CatalogFeatures, encode
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.packing import Packer
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gnncompose.encoding import FIGURES_DIM, History
+from gnncompose.packing import FIGURES_DIM, History
 
 
 class HistorySummary(nn.Module):

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnncompose.composition.edits import KINDS
-from gnncompose.encoding import CONTEXT_DIM, NODE_DIM, OPERATOR_DIM, VALUE_DIM, History, Packed
+from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, VALUE_DIM
+from gnncompose.packing import CONTEXT_DIM, History, Packed
 from gnncompose.policies.history import HistorySummary
 from gnncompose.policies.setting_head import SettingHead
 

@@ -16,16 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnncompose.composition.edits import KINDS
-from gnncompose.encoding import (
-    CONTEXT_DIM,
-    PLACE_VALUES,
-    TRAIT_DIM,
-    TRAIT_NODE_DIM,
-    VALUE_DIM,
-    Graphs,
-    History,
-    Packed,
-)
+from gnncompose.encoding import PLACE_VALUES, TRAIT_DIM, TRAIT_NODE_DIM, VALUE_DIM, Graphs
+from gnncompose.packing import CONTEXT_DIM, History, Packed
 from gnncompose.policies.history import HistorySummary
 from gnncompose.policies.policy import EncoderRecipe, Judged, seen_whole, segment_log_softmax
 from gnncompose.policies.setting_head import SettingHead

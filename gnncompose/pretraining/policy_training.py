@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from gnncompose.encoding import Graphs, History
+from gnncompose.encoding import Graphs
 from gnncompose.errors import GnncomposeError
+from gnncompose.packing import History
 from gnncompose.policies.checkpoints import policy_to_checkpoint
 from gnncompose.policies.devices import moved
 from gnncompose.policies.policy import EncoderRecipe, seeded

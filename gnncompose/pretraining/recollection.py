@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from gnncompose.encoding import Graphs, History
+from gnncompose.encoding import Graphs
+from gnncompose.packing import History
 from gnncompose.policies.policy import averaged
 from gnncompose.pretraining.lessons import walked
 from gnncompose.pretraining.rehearsal import FAR_EDITS, Rehearsal

@@ -18,10 +18,11 @@ from gnncompose.closed_edits import ClosedEdits
 from gnncompose.closed_graphs import ClosedGraphs
 from gnncompose.composition.edits import KINDS, Stop
 from gnncompose.composition.transitions import Transitions
-from gnncompose.encoding import CatalogFeatures, Graphs, figures_of
+from gnncompose.encoding import CatalogFeatures, Graphs
 from gnncompose.envs.batched import BatchedEnv
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.table import TableEvaluator, recorded_task
+from gnncompose.packing import figures_of
 from gnncompose.policies.two_stage import Offers, Places
 from gnncompose.pretraining.lessons import walked
 from gnncompose.reward import slowest_model

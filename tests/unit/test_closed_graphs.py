@@ -11,9 +11,10 @@ from gnncompose.closed_graphs import ClosedGraphs
 from gnncompose.composition.edits import KINDS, Stop
 from gnncompose.composition.enumeration import ClosedSpace, enumerate_space
 from gnncompose.composition.transitions import Transitions
-from gnncompose.encoding import PLACE_VALUES, CatalogFeatures, Context, Packer, encode, encode_all
+from gnncompose.encoding import PLACE_VALUES, CatalogFeatures, encode, encode_all
 from gnncompose.evaluation.recording.files import tables_directory
 from gnncompose.evaluation.recording.table import open_table
+from gnncompose.packing import Context, Packer
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.policy import seeded
 from gnncompose.policies.two_stage import TwoStagePolicy

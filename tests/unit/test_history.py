@@ -13,8 +13,9 @@ from gnncompose.agents.agent import search
 from gnncompose.agents.evaluations import Evaluations
 from gnncompose.agents.ppo import PPO
 from gnncompose.agents.reinforce import Reinforce
-from gnncompose.encoding import NODE_DIM, CatalogFeatures, Context, History, Packer, encode, figures_of
+from gnncompose.encoding import NODE_DIM, CatalogFeatures, encode
 from gnncompose.evaluation.evaluation import Budget, Trial
+from gnncompose.packing import Context, History, Packer, figures_of
 from gnncompose.policies.checkpoints import policy_from_checkpoint, policy_to_checkpoint
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.policy import Critic, EditPolicy, seeded

@@ -27,18 +27,10 @@ from gnncompose.catalog.catalog import Catalog
 from gnncompose.composition.edits import KINDS, Limits, SetParameter, Stop
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, make_node
-from gnncompose.encoding import (
-    NODE_DIM,
-    OPERATOR_DIM,
-    CatalogFeatures,
-    Context,
-    Packer,
-    encode,
-    encode_all,
-    operator_features,
-)
+from gnncompose.encoding import NODE_DIM, OPERATOR_DIM, CatalogFeatures, encode, encode_all, operator_features
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
+from gnncompose.packing import Context, Packer
 from gnncompose.policies.checkpoints import load_policy, policy_from_checkpoint, policy_to_checkpoint
 from gnncompose.policies.gatv2 import Gatv2
 from gnncompose.policies.gine import Gine
