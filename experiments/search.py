@@ -22,6 +22,7 @@ def search(config: DictConfig) -> None:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
+    from gnncompose.errors import INTERRUPTED
     from gnncompose.launch import set_threads
     from gnncompose.runs import run_search
     from gnncompose.tasks.task import World
@@ -46,7 +47,8 @@ def search(config: DictConfig) -> None:
     trackers = [FilesTracker(), instantiate(config.tracker, _convert_="all"), ProgressTracker()]
     agent = instantiate(config.agent, _convert_="all")
     set_threads(config.threads)
-    run_search(run, agent, evaluator, reward, prices, trackers)
+    if run_search(run, agent, evaluator, reward, prices, trackers).interrupted:
+        raise SystemExit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LONGEST_MESSAGE = 2000
+INTERRUPTED = 130  # exit code of what was ended by Ctrl-C, as shells have it
 
 
 class GnncomposeError(Exception):

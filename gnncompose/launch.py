@@ -10,21 +10,24 @@ import re
 import runpy
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from hydra.experimental.callback import Callback
 
-from gnncompose.errors import GnncomposeError
+from gnncompose.errors import INTERRUPTED, GnncomposeError
 from gnncompose.resuming import Resumed, resumed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 FAILED_JOBS = 1
+HYDRA_FLAGS = (
+    *("help", "hydra_help", "version", "cfg", "resolve", "package", "run", "multirun", "shell_completion"),
+    *("config_path", "config_name", "config_dir", "experimental_rerun", "info"),
+)
 USAGE_ERROR = 2
-INTERRUPTED = 130
 HYDRA_FILES = {".hydra", "multirun.yaml"}
 EXTRAS = {"joblib": "sweep", "submitit_local": "sweep", "submitit_slurm": "sweep", "ray": "sweep-ray"}  # of launchers
 Job = Callable[["DictConfig"], None]
@@ -66,6 +69,7 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
             os.environ.setdefault("GNNCOMPOSE_LAUNCHER", _default_launcher())
             run = hydra.main(version_base="1.3", config_path=str(directory), config_name=config_name)
             try:
+                _refuse_options(sys.argv[1:])
                 earlier = resumed(sys.argv[1:])
                 if earlier is not None:
                     sys.argv[1:] = earlier.overrides
@@ -84,14 +88,26 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 for folder in SweepFolders.known:
                     _remove_if_empty(folder)
                 _fail(line, USAGE_ERROR)
-            from hydra_plugins.gnncompose_sweeper import SteadySweeper
+            from gnncompose.sweeping import without_result
 
-            if SteadySweeper.failed:
+            if without_result.is_set():
                 raise SystemExit(FAILED_JOBS)
 
         return main
 
     return decorate
+
+
+def _refuse_options(arguments: list[str]) -> None:
+    """Refuse `--budget 5`, for which Hydra's parser prints its whole usage.
+
+    Raises:
+        GnncomposeError: One of the arguments is meant as a setting.
+    """
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+        if argument.startswith("--") and name not in HYDRA_FLAGS:
+            raise GnncomposeError(f"{argument}: is no option; settings are written {name}=VALUE")
 
 
 def _fail(line: str, code: int) -> None:
@@ -146,6 +162,7 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
         if missing:
             raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
         _refuse_unknown(config, primary)
+        _refuse_leaf_names(config, primary.parent)
         if earlier is not None:
             earlier.hold(config)
         job(config)
@@ -165,6 +182,14 @@ def _refuse_unknown(config: DictConfig, primary: Path) -> None:
     for key in map(str, config):
         if key not in known:
             raise GnncomposeError(f"{key}: there is no such setting; {_near(key, sorted(known))}")
+
+
+def _refuse_leaf_names(config: DictConfig, directory: Path) -> None:
+    """Refuse the name of a leaf within another leaf, which Hydra takes for a text: its settings would be missing."""
+    for group, leaf in config.items():
+        for key in leaf if isinstance(leaf, Mapping) else ():
+            if isinstance(leaf[key], str) and (directory / key).is_dir():
+                raise GnncomposeError(f"{group}.{key}={leaf[key]}: is a text; write +{key}@{group}.{key}={leaf[key]}")
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -202,15 +227,27 @@ def explain(problem: BaseException, primary: Path) -> str | None:
     if match := re.search(r"Could not override '(.+?)'", text):
         return _unknown_setting(match[1], primary)
     if isinstance(problem, InstantiationException):
-        where, reason = text.strip().splitlines()[-1].removeprefix("full_key: "), str(causes[-1])
-        # A signature that does not fit, or a missing value, is a mistake in the settings; anything else is ours.
-        if "unexpected keyword argument" in reason or "required positional argument" in reason:
-            return f"{where}: {reason.partition(')')[2].strip()}; see the leaf's file in conf/"
-        return None
+        return _not_made(text, str(causes[-1]))
     if isinstance(problem, OverrideParseException):
         return f"{problem.override}: is no override; write key=value"
     if isinstance(problem, (HydraException, OmegaConfBaseException)):
         return " ".join(line for line in text.splitlines() if "hydra.cc" not in line).strip()
+    return None
+
+
+def _not_made(text: str, reason: str) -> str | None:
+    """One line for a leaf of which nothing can be made.
+
+    Args:
+        text: What Hydra says.
+        reason: What it goes back to.
+    """
+    where = text.strip().splitlines()[-1].removeprefix("full_key: ")
+    if match := re.match(r"Error locating target '(.+?)'", text):
+        return f"{where}._target_={match[1]}: is not to be found: {reason}"
+    # A signature that does not fit, or a missing value, is a mistake in the settings; anything else is ours.
+    if "unexpected keyword argument" in reason or "required positional argument" in reason:
+        return f"{where}: {reason.partition(')')[2].strip()}; see the leaf's file in conf/"
     return None
 
 
@@ -221,7 +258,8 @@ def _missing_leaf(group: str, name: str, directory: Path) -> str:
         if name in EXTRAS:
             return f"{group}={name}: is not installed; pip install 'gnncompose[{EXTRAS[name]}]' brings it"
         options = ["basic", *EXTRAS]
-    return f"{group}={name}: there is no such {group.rpartition('/')[2]}; {_near(name, options)}"
+    told = f"{group}={name}: there is no such {group.rpartition('/')[2]}; {_near(name, options)}"
+    return told if group.startswith("hydra/") else f"{told}; one of your own needs hydra.searchpath"
 
 
 def _unknown_setting(key: str, primary: Path) -> str:
@@ -245,7 +283,7 @@ def _unknown_setting(key: str, primary: Path) -> str:
 
 
 def _near(name: str, options: list[str]) -> str:
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"there are {', '.join(options)}" if options else "see --help"

@@ -16,6 +16,7 @@ from gnncompose.errors import CatalogError
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Evaluation
 from gnncompose.execution.load import parse_load
+from gnncompose.ranges import above_zero, at_least
 from gnncompose.tasks.task import World
 
 
@@ -45,6 +46,12 @@ class WeightedSum:
     cost: float = 0.05
     latency_scale_ms: float | None = None
     cost_scale_usd_per_million: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a weight is below 0 or a scale is not above."""
+        at_least("reward", 0.0, score=self.score, latency=self.latency, cost=self.cost)
+        above_zero("reward", latency_scale_ms=self.latency_scale_ms)
+        above_zero("reward", cost_scale_usd_per_million=self.cost_scale_usd_per_million)
 
     def bind(self, catalog: Catalog, prices: Prices, world: World) -> Callable[[Evaluation], float]:
         """The reward function for this catalog; raises `CatalogError` where a needed profile is missing."""
@@ -76,6 +83,12 @@ class ServiceLevel:
     latency_limit_ms: float
     cost_limit_usd_per_million: float
     penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a limit is not above 0 or the penalty below."""
+        above_zero("reward", latency_limit_ms=self.latency_limit_ms)
+        above_zero("reward", cost_limit_usd_per_million=self.cost_limit_usd_per_million)
+        at_least("reward", 0.0, penalty=self.penalty)
 
     def bind(self, catalog: Catalog, prices: Prices, world: World) -> Callable[[Evaluation], float]:
         """The reward function; limits are absolute, so catalog and prices do not matter."""

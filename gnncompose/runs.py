@@ -113,7 +113,7 @@ def _open_folder(run: Run, evaluator: Evaluator) -> None:
         GnncomposeError: It is complete already, or the task lacks test data.
     """
     if is_complete(run.folder):
-        raise GnncomposeError(f"{run.folder}: holds a complete run; give another folder as hydra.run.dir")
+        raise GnncomposeError(f"{run.folder}: holds a complete run; for another one give another hydra.run.dir")
     if (run.task.directory / "data").is_dir():  # where nothing is but a recorded table, nothing is read
         run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
     if isinstance(evaluator.real, Keeps):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnncompose.errors import one_line
+from gnncompose.errors import INTERRUPTED, one_line
 
 FAILURE = "failure.txt"  # one line: why the job failed
 LOG = "run.log"  # what the job printed
@@ -24,6 +24,7 @@ FAILURES = "failures.csv"  # of the whole sweep
 RUNNING = Path(".hydra") / "running"  # there while the job runs; stays where its process died
 POLL_S = 0.5
 GRACE_S = 5.0
+without_result = threading.Event()  # some job of this process's sweeps has none
 interrupted = threading.Event()  # by Ctrl-C; a search ends itself on it, and the sweep must not go on
 
 Launch = Callable[[Sequence["Job"]], None]
@@ -116,7 +117,8 @@ def run_job(job: Callable[[], None], folder: Path, explain: Callable[[BaseExcept
         try:
             job()
         except (Exception, SystemExit) as problem:
-            reason = explain(problem)
+            ended_early = isinstance(problem, SystemExit) and problem.code == INTERRUPTED
+            reason = "it was interrupted" if ended_early else explain(problem)
             if reason is None:
                 traceback.print_exc()
                 reason = root_cause(problem)
@@ -254,12 +256,8 @@ def progress(is_over: Sequence[Callable[[], bool]], title: str, unit: str) -> It
         bar.close()
 
 
-def report(jobs: Sequence[Job], folder: Path) -> int:
-    """Say at the end of a sweep what failed and why, on standard error and in its folder.
-
-    Returns:
-        How many jobs have no result: they failed, or the sweep was interrupted before they ended.
-    """
+def report(jobs: Sequence[Job], folder: Path) -> None:
+    """Say at the end of a sweep what failed and why, on standard error and in its folder."""
     failed = [(job, job.failure) for job in jobs if job.failure is not None]
     unended = [(job, "it did not end" if job.is_begun else "it was not begun") for job in jobs if not job.is_over]
     same = set.intersection(*(set(job.overrides) for job in jobs)) if jobs[1:] else set[str]()
@@ -279,4 +277,5 @@ def report(jobs: Sequence[Job], folder: Path) -> int:
             writer.writerows((job.number, job.folder, reason, " ".join(job.overrides)) for job, reason in rows)
         told += f"; see {path}, and {LOG} in each job's folder"
     print(f"{told}\ntogether: gnncompose summary {folder}", file=sys.stderr)
-    return len(failed) + len(unended)
+    if failed or unended:
+        without_result.set()

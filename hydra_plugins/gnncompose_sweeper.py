@@ -10,19 +10,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 
 class SteadySweeper(BasicSweeper):
-    """Every combination of the values given, each a job; failed ones are listed at the end.
-
-    Attributes:
-        failed: How many jobs of this process's sweeps did not end well.
-    """
-
-    failed: ClassVar[int] = 0
+    """Every combination of the values given, each a job; failed ones are listed at the end."""
 
     def sweep(self, arguments: list[str]) -> None:
         """Hydra calls this once it knows the settings."""
@@ -57,7 +51,7 @@ class SteadySweeper(BasicSweeper):
             with progress([lambda job=job: job.is_over for job in jobs], "sweep", "job"):
                 launch_all(jobs, launch)
         finally:
-            type(self).failed += report(jobs, folder)
+            report(jobs, folder)
 
     def _subfolder(self, overrides: list[str], number: int) -> str:
         """Where a job goes below the sweep's folder; says before anything runs what cannot be composed."""

@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.returns import generalised_advantages
 from gnncompose.agents.rollouts import Rollouts, Turn
 from gnncompose.composition.space import Space
 from gnncompose.encoding import NODE_DIM
 from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
 from gnncompose.policies.policy import Critic, EditPolicy, EncoderRecipe, seeded
+from gnncompose.ranges import above_zero, at_least, counts, shares
 
 GRADIENT_NORM = 0.5
 LEAST_DEVIATION = 1e-6
@@ -74,11 +74,11 @@ class A2C:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, horizon=horizon, batch_size=batch_size)
-        counts(0, history=history)
-        at_least(0, entropy=entropy, value_weight=value_weight)
-        above_zero(learning_rate=learning_rate)
-        shares(gamma=gamma, decay=decay, restart_probability=restart_probability)
+        counts("agent", 1, horizon=horizon, batch_size=batch_size)
+        counts("agent", 0, history=history)
+        at_least("agent", 0, entropy=entropy, value_weight=value_weight)
+        above_zero("agent", learning_rate=learning_rate)
+        shares("agent", gamma=gamma, decay=decay, restart_probability=restart_probability)
         self.encoder = encoder
         self.learning_rate = learning_rate
         self.gamma = gamma

@@ -13,6 +13,7 @@ import numpy as np
 
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
+from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION, AnsweredRows, Budget, BudgetSpent, Foresees, Trial
 
 Proposals = Generator[Composition, Trial, None]
@@ -81,16 +82,29 @@ def search(agent: Agent, space: Space, budget: Budget, generator: np.random.Gene
     """Let an agent spend its budget, the start first; returns the best trial.
 
     Ends when the budget or its steps are spent, or when the agent has nothing more to ask for.
+
+    Raises:
+        GnncomposeError: It is no agent, or asks for something else than compositions.
     """
+    kind = type(agent).__name__
+    if not isinstance(agent, Agent):
+        raise GnncomposeError(f"agent {kind}: has no propose() or no checkpoint(); see docs/your-own-agent.md")
     budget.evaluate(space.start)
     if isinstance(agent, ReadsRows):
         agent.read_rows(budget.answered_rows)
     if isinstance(agent, Announces) and isinstance(budget.evaluator, Foresees):
         agent.announce = budget.foresee
     proposals = agent.propose(space, budget.limit, generator)
+    if not isinstance(proposals, Generator):
+        raise GnncomposeError(f"agent {kind}: propose() gives a {type(proposals).__name__}, no generator; yield in it")
     try:
         composition = next(proposals)
         while True:
+            if not isinstance(composition, Composition):
+                raise GnncomposeError(
+                    f"agent {kind}: yields a {type(composition).__name__}, no composition; of a successor, which is "
+                    f"an edit and where it leads, yield the second"
+                )
             composition = proposals.send(budget.evaluate(composition))
     except (StopIteration, BudgetSpent):
         pass

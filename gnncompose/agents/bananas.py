@@ -17,12 +17,12 @@ from sklearn.neural_network import MLPRegressor
 
 from gnncompose.agents.agent import Announces, Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
-from gnncompose.agents.ranges import above_zero, counts
 from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.features import CompositionFeatures, ways
+from gnncompose.ranges import above_zero, counts
 
 Matrix = Float[np.ndarray, "row column"]
 
@@ -58,9 +58,9 @@ class Bananas(Announces):
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, initial=initial, round_size=round_size, members=members)
-        counts(1, epochs=epochs, pool=pool, incumbents=incumbents, rows=rows)
-        above_zero(learning_rate=learning_rate)
+        counts("agent", 1, initial=initial, round_size=round_size, members=members)
+        counts("agent", 1, epochs=epochs, pool=pool, incumbents=incumbents, rows=rows)
+        above_zero("agent", learning_rate=learning_rate)
         self.initial = initial
         self.round_size = round_size
         self.members = members

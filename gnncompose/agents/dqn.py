@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.exploration import Exploration
 from gnncompose.agents.novelty import Novelty
-from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.replay import Replay
 from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
@@ -34,6 +33,7 @@ from gnncompose.evaluation.evaluation import Trial
 from gnncompose.packing import Context
 from gnncompose.policies.checkpoints import load_policy, policy_to_checkpoint
 from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
+from gnncompose.ranges import above_zero, at_least, counts, shares
 
 GRADIENT_NORM = 10.0
 
@@ -99,12 +99,12 @@ class DQN:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, n_step=n_step, horizon=horizon, replay_capacity=replay_capacity)
-        counts(1, batch_size=batch_size, target_interval=target_interval)
-        counts(0, updates_per_evaluation=updates_per_evaluation)
-        at_least(0, priority=priority)
-        above_zero(learning_rate=learning_rate)
-        shares(gamma=gamma, restart_probability=restart_probability)
+        counts("agent", 1, n_step=n_step, horizon=horizon, replay_capacity=replay_capacity)
+        counts("agent", 1, batch_size=batch_size, target_interval=target_interval)
+        counts("agent", 0, updates_per_evaluation=updates_per_evaluation)
+        at_least("agent", 0, priority=priority)
+        above_zero("agent", learning_rate=learning_rate)
+        shares("agent", gamma=gamma, restart_probability=restart_probability)
         self.encoder = encoder
         self.exploration = exploration
         self.learning_rate = learning_rate

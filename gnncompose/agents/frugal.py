@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import Float
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.ranges import above_zero, shares
 from gnncompose.catalog.operator import Operator
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node, make_node
 from gnncompose.errors import CompositionError, EvaluationError
 from gnncompose.evaluation.evaluation import AnsweredRows, Evaluation, Trial
 from gnncompose.execution.combiners import cascaded, confidence_of, threshold_of
+from gnncompose.ranges import above_zero, shares
 
 Figures = Float[np.ndarray, " figure"]
 
@@ -58,8 +58,8 @@ class Frugal:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        shares(singles_share=singles_share)
-        above_zero(singles_share=singles_share)
+        shares("agent", singles_share=singles_share)
+        above_zero("agent", singles_share=singles_share)
         self.singles_share = singles_share
         self._answered_rows: Callable[[Composition], AnsweredRows | None] = lambda composition: None
 

@@ -20,13 +20,13 @@ from scipy.stats import norm
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates
-from gnncompose.agents.ranges import above_zero, at_least, counts, one_of
 from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, load_kernel
+from gnncompose.ranges import above_zero, at_least, counts, one_of
 
 FIRST_FIT = 4
 Acquisition = Literal["expected_improvement", "thompson"]
@@ -67,11 +67,11 @@ class GNNThompson:
         Raises:
             GnncomposeError: No such acquisition, a number out of its range, or a checkpoint that is not usable.
         """
-        counts(1, incumbents=incumbents, pool=pool, first=first)
-        counts(0, climbs=climbs, rows=rows)
-        at_least(1, refit=refit)
-        above_zero(deviation=deviation)
-        one_of("expected_improvement", "thompson", acquisition=acquisition)
+        counts("agent", 1, incumbents=incumbents, pool=pool, first=first)
+        counts("agent", 0, climbs=climbs, rows=rows)
+        at_least("agent", 1, refit=refit)
+        above_zero("agent", deviation=deviation)
+        one_of("agent", ("expected_improvement", "thompson"), acquisition=acquisition)
         self.encoder = encoder
         self.acquisition = acquisition
         self.incumbents = incumbents

@@ -17,11 +17,11 @@ from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
-from gnncompose.agents.ranges import counts
 from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.features import GROUPS
+from gnncompose.ranges import counts
 
 # Log variances: of each group's features, of main effects, of pairs, of noise.
 PRIOR_MEAN = np.log([1.0, 1.0, 0.3, 0.3, 0.2, 0.1, 0.01])
@@ -54,7 +54,7 @@ class GPThompson:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, initial=initial, pool=pool, incumbents=incumbents, fit_rows=fit_rows, rows=rows)
+        counts("agent", 1, initial=initial, pool=pool, incumbents=incumbents, fit_rows=fit_rows, rows=rows)
         self.initial = initial
         self.pool = pool
         self.incumbents = incumbents

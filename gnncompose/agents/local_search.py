@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals
-from gnncompose.agents.ranges import counts, one_of
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
+from gnncompose.ranges import counts, one_of
 
 Climb = Generator[Composition, Trial, tuple[Composition, float]]
 
@@ -38,8 +38,8 @@ class LocalSearch(Announces):
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, perturbation=perturbation, patience=patience)
-        one_of("first", "best", improvement=improvement)
+        counts("agent", 1, perturbation=perturbation, patience=patience)
+        one_of("agent", ("first", "best"), improvement=improvement)
         self.improvement = improvement
         self.perturbation = perturbation
         self.patience = patience

@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
@@ -29,6 +28,7 @@ from gnncompose.packing import Context, Packer
 from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
 from gnncompose.policies.policy import EditPolicy, EncoderRecipe, log_probabilities, seeded
 from gnncompose.policies.surrogate import DeepKernel, load_kernel
+from gnncompose.ranges import above_zero, at_least, counts, shares
 
 FIRST_FIT = 4
 CONCENTRATION = 0.3  # of the noise at the root, as in the paper for games of about as many moves
@@ -81,12 +81,12 @@ class MCTS:
         Raises:
             GnncomposeError: A number is out of its range, or a checkpoint is not usable.
         """
-        counts(1, simulations=simulations, depth=depth, batch_size=batch_size, rows=rows)
-        counts(0, updates=updates)
-        at_least(0, exploration=exploration, optimism=optimism)
-        at_least(1, refit=refit)
-        above_zero(learning_rate=learning_rate, deviation=deviation)
-        shares(noise=noise, restart_probability=restart_probability)
+        counts("agent", 1, simulations=simulations, depth=depth, batch_size=batch_size, rows=rows)
+        counts("agent", 0, updates=updates)
+        at_least("agent", 0, exploration=exploration, optimism=optimism)
+        at_least("agent", 1, refit=refit)
+        above_zero("agent", learning_rate=learning_rate, deviation=deviation)
+        shares("agent", noise=noise, restart_probability=restart_probability)
         self.encoder = encoder
         self.surrogate_encoder = surrogate_encoder
         self.simulations = simulations

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.ranges import at_least
 from gnncompose.composition.space import Space
+from gnncompose.ranges import at_least
 
 
 class OnePlusOneEA:
@@ -28,7 +28,7 @@ class OnePlusOneEA:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        at_least(0, further_edits=further_edits)
+        at_least("agent", 0, further_edits=further_edits)
         self.further_edits = further_edits
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:

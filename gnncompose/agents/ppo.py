@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnncompose.agents.a2c import A2C
-from gnncompose.agents.ranges import above_zero, counts
 from gnncompose.policies.policy import EncoderRecipe
+from gnncompose.ranges import above_zero, counts
 
 
 class PPO(A2C):
@@ -56,8 +56,8 @@ class PPO(A2C):
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, epochs=epochs)
-        above_zero(clip=clip)
+        counts("agent", 1, epochs=epochs)
+        above_zero("agent", clip=clip)
         super().__init__(
             encoder,
             learning_rate,

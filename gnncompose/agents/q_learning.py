@@ -12,9 +12,9 @@ import numpy as np
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.exploration import Exploration
-from gnncompose.agents.ranges import above_zero, counts, shares
 from gnncompose.composition.edits import Edit, Stop
 from gnncompose.composition.space import Space
+from gnncompose.ranges import above_zero, counts, shares
 
 
 class QLearning:
@@ -34,9 +34,9 @@ class QLearning:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, horizon=horizon)
-        above_zero(learning_rate=learning_rate)
-        shares(gamma=gamma)
+        counts("agent", 1, horizon=horizon)
+        above_zero("agent", learning_rate=learning_rate)
+        shares("agent", gamma=gamma)
         self.exploration = exploration
         self.learning_rate = learning_rate
         self.gamma = gamma

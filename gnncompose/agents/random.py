@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals, nobody
-from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
+from gnncompose.ranges import counts
 
 AHEAD = 64  # compositions that are drawn before they are asked for, where somebody makes use of that
 
@@ -28,7 +28,7 @@ class Random(Announces):
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, walk_length=walk_length)
+        counts("agent", 1, walk_length=walk_length)
         self.walk_length = walk_length
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:

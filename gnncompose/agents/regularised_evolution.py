@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals
-from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import GnncomposeError
+from gnncompose.ranges import counts
 
 
 class RegularisedEvolution(Announces):
@@ -32,7 +32,7 @@ class RegularisedEvolution(Announces):
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, population=population, sample=sample, walk_length=walk_length)
+        counts("agent", 1, population=population, sample=sample, walk_length=walk_length)
         if sample > population:
             raise GnncomposeError(f"agent.sample={sample}: is no number up to agent.population={population}; give one")
         self.population = population

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.agents.returns import discounted_returns
 from gnncompose.agents.rollouts import Rollouts, Turn
 from gnncompose.composition.space import Space
 from gnncompose.policies.checkpoints import Policy, load_policy, policy_to_checkpoint
 from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
+from gnncompose.ranges import above_zero, at_least, counts, shares
 
 GRADIENT_NORM = 1.0
 LEAST_DEVIATION = 1e-6
@@ -62,11 +62,11 @@ class Reinforce:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        counts(1, horizon=horizon, episodes=episodes)
-        counts(0, history=history)
-        at_least(0, entropy=entropy)
-        above_zero(learning_rate=learning_rate)
-        shares(gamma=gamma, restart_probability=restart_probability)
+        counts("agent", 1, horizon=horizon, episodes=episodes)
+        counts("agent", 0, history=history)
+        at_least("agent", 0, entropy=entropy)
+        above_zero("agent", learning_rate=learning_rate)
+        shares("agent", gamma=gamma, restart_probability=restart_probability)
         self.encoder = encoder
         self.learning_rate = learning_rate
         self.gamma = gamma

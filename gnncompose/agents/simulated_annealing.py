@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.ranges import above_zero
 from gnncompose.composition.space import Space
 from gnncompose.errors import GnncomposeError
+from gnncompose.ranges import above_zero
 
 
 class SimulatedAnnealing:
@@ -28,7 +28,7 @@ class SimulatedAnnealing:
         Raises:
             GnncomposeError: A number is out of its range.
         """
-        above_zero(start=start, end=end)
+        above_zero("agent", start=start, end=end)
         if end > start:
             raise GnncomposeError(f"agent.end={end}: is no temperature up to agent.start={start}; give one")
         self.start = start

@@ -143,6 +143,12 @@ def _check_ports(model: onnx.ModelProto, operator: Operator, where: str) -> None
 
 
 def _check_type(port: Port, value: onnx.ValueInfoProto, where: str) -> None:
+    if not value.type.HasField("tensor_type"):
+        kind = str(value.type.WhichOneof("value")).removesuffix("_type")
+        raise CatalogError(
+            f'{where} "{port.name}" is a {kind} in the file, not a tensor; export again, with zipmap off where the '
+            f"model comes from scikit-learn"
+        )
     tensor = value.type.tensor_type
     dtype = _DTYPES.get(tensor.elem_type, f"type {tensor.elem_type}")
     axes = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in tensor.shape.dim]

@@ -26,6 +26,7 @@ from gnncompose.execution.reference import baseline_ns
 from gnncompose.execution.work import answers, timed, timed_nodes
 from gnncompose.execution.worker import Limits
 from gnncompose.provenance import hardware
+from gnncompose.ranges import above_zero, at_least, counts
 from gnncompose.tasks.task import Split, Task, World
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class OnnxEvaluator:
             TaskError: The metric or the condition is unknown.
             EvaluationError: The resource or the load is unknown, or this ONNX Runtime cannot use the resource.
             StoreError: The store cannot be opened.
+            GnncomposeError: A number is out of its range.
         """
+        counts("evaluator", 1, rows=rows, repeats=repeats, memory_bytes=memory_bytes)
+        counts("evaluator", 0, cache_bytes=cache_bytes)
+        at_least("evaluator", 0.0, seconds=seconds)
+        above_zero("evaluator", timeout_s=timeout_s)
         self.task = task
         self.world = world
         self.prices = prices

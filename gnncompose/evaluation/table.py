@@ -137,8 +137,8 @@ def table_folder(name: str, path: str | None = None) -> Path:
     folder = Path(path).expanduser() if path else tables_directory() / name
     if not (folder / MANIFEST).is_file():
         raise TableError(
-            f"{folder}: holds no recorded table; record one with python benchmarks/record.py table={name}, or name "
-            f"a folder that holds one"
+            f"{folder}: holds no recorded table; in a clone, where they lie, python benchmarks/record.py table={name} "
+            f"records one; or name a folder that holds one"
         )
     return folder
 

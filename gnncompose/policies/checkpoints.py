@@ -29,9 +29,8 @@ def read_checkpoint(path: str, hint: str) -> dict[str, Any]:
         data = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise GnncomposeError(f"{path}: there is no such checkpoint; {hint}") from None
-    except Exception as problem:  # a damaged archive fails in many ways, and each means the same to the user
-        reason = str(problem).splitlines()[0]
-        raise GnncomposeError(f"{path}: is no readable checkpoint ({reason}); {hint}") from None
+    except Exception:  # torch says much, and advises what would run code of the file
+        raise GnncomposeError(f"{path}: is no checkpoint, or a damaged one; {hint}") from None
     if not isinstance(data, dict):
         raise GnncomposeError(f"{path}: holds a {type(data).__name__}, no checkpoint; {hint}")
     return data

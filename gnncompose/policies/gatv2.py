@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 
 from gnncompose.encoding import EDGE_DIM, NODE_DIM
+from gnncompose.ranges import counts
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Gatv2:
     dim: int = 48
     layers: int = 2
     heads: int = 4
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("encoder", 1, dim=self.dim, heads=self.heads)
+        counts("encoder", 0, layers=self.layers)
 
     def build(self, node_dim: int = NODE_DIM) -> Gatv2Encoder:
         """A new encoder of nodes of so many features, its weights drawn from torch's current random state."""

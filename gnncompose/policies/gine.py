@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GINEConv
 
 from gnncompose.encoding import EDGE_DIM, NODE_DIM
+from gnncompose.ranges import counts
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Gine:
 
     dim: int = 48
     layers: int = 2
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("encoder", 1, dim=self.dim)
+        counts("encoder", 0, layers=self.layers)
 
     def build(self, node_dim: int = NODE_DIM) -> GineEncoder:
         """A new encoder of nodes of so many features, its weights drawn from torch's current random state."""

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnncompose.encoding import NODE_DIM
+from gnncompose.ranges import counts
 
 RELATIONS = 4
 AGAINST, FIRST, WEIGHT = 1, 3, 4  # columns of edge features
@@ -30,6 +31,11 @@ class Relational:
 
     dim: int = 32
     layers: int = 2
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("encoder", 1, dim=self.dim)
+        counts("encoder", 0, layers=self.layers)
 
     def build(self, node_dim: int = NODE_DIM) -> RelationalEncoder:
         """A new encoder of nodes of so many features, its weights drawn from torch's current random state."""

@@ -20,13 +20,14 @@ from gnncompose.catalog.host import find_host
 from gnncompose.catalog.operator import Operator, Port, PortType
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
-from gnncompose.errors import TaskError
+from gnncompose.errors import CatalogError, TaskError
 from gnncompose.tasks.task import SPLITS, Scenario, Split, Step, Task, read_split
 
 if TYPE_CHECKING:
     from gnncompose.execution.worker import Limits as SandboxLimits
 
 TASK_FILE, CATALOG_FILE = "task.yaml", "catalog.yaml"
+CLEAN = "clean"
 
 
 class _LimitsEntry(BaseModel):
@@ -62,7 +63,7 @@ class _TaskFile(BaseModel):
     @field_validator("conditions")
     @classmethod
     def _clean_first(cls, conditions: tuple[str, ...]) -> tuple[str, ...]:
-        if not conditions or conditions[0] != "clean":
+        if not conditions or conditions[0] != CLEAN:
             raise ValueError("the first condition is not 'clean'; put it first")
         strange = [c for c in conditions if not c.replace("_", "").replace("-", "").isalnum()]
         if strange:
@@ -100,7 +101,8 @@ def load_task(directory: Path) -> Task:
     for condition in task.conditions:
         for split in required_splits(condition):
             if not (task.directory / "data" / condition / f"{split}.npz").is_file():
-                raise TaskError(f"data/{condition}/{split}.npz: is missing; add it or drop the condition")
+                mend = "add it" if condition == CLEAN else "add it or drop the condition"
+                raise TaskError(f"data/{condition}/{split}.npz: is missing; {mend}")
     return task
 
 
@@ -138,7 +140,7 @@ def _scenario(name: str, steps: Sequence[_StepEntry]) -> Scenario:
 
 def required_splits(condition: str) -> tuple[str, ...]:
     """The splits that every bundle has under that condition."""
-    return ("train", "validation", "test") if condition == "clean" else ("validation", "test")
+    return ("train", "validation", "test") if condition == CLEAN else ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,13 @@ def check_bundle(directory: Path, limits: SandboxLimits | None = None) -> Bundle
         CatalogError: `catalog.yaml` or an artifact does.
     """
     # Inside, because running operators is downstream of reading bundles.
+    from gnncompose.evaluation.metrics import find_metric
     from gnncompose.tasks.row_check import check_artifacts
 
     task = load_task(directory)
+    find_metric(task.metric)
+    if not task.catalog.models:
+        raise CatalogError(f"{CATALOG_FILE}: has no model; add one")
     for condition in task.conditions:
         for split in SPLITS:
             path = task.directory / "data" / condition / f"{split}.npz"

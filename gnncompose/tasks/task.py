@@ -20,6 +20,7 @@ from gnncompose.composition.space import Space
 from gnncompose.errors import TaskError
 
 SPLITS = ("train", "validation", "test")
+NPY, PICKLE = b"\x93NUMPY", b"\x80"  # how a single saved array begins, and a pickle
 LARGEST_SPLIT_BYTES = 8 << 30
 
 
@@ -160,11 +161,26 @@ def read_split(directory: Path, condition: str, split: str) -> Split:
         except KeyError as problem:
             raise TaskError(f"{name}: {problem.args[0]}; save it with np.savez(path, x=…, y=…)") from None
         except Exception as problem:  # a damaged zip fails in many ways, and each means the same to the user
-            reason = "holds pickled objects" if "pickle" in str(problem) else f"is no readable .npz ({problem})"
+            reason = f"is no readable .npz ({problem})"
+            if "pickle" in str(problem):
+                reason = "is no .npz" if _is_strange(file) else "holds pickled objects"
             raise TaskError(f"{name}: {reason}; save plain arrays with np.savez(path, x=…, y=…)") from None
+    if not x.ndim or y.ndim != 1:
+        shapes = [",".join(map(str, array.shape)) for array in (x, y)]
+        raise TaskError(
+            f"{name}: x is [{shapes[0]}] and y [{shapes[1]}]; save x by rows, and one label each in a flat y: y.ravel()"
+        )
     if len(x) != len(y) or len(x) == 0:
         raise TaskError(f"{name}: x has {len(x)} rows and y {len(y)}; give both the same number, at least 1")
     return Split(x, y)
+
+
+def _is_strange(file: BinaryIO) -> bool:
+    """Whether a file that NumPy cannot read is not even a pickle, with or without NumPy's own heading."""
+    if zipfile.is_zipfile(file):
+        return False
+    file.seek(0)
+    return not file.read(len(NPY)).startswith((NPY, PICKLE))
 
 
 def _check_size(file: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gnncompose.composition.files import save_composition
 from gnncompose.composition.tree import Composition
+from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Trial
 from gnncompose.tracking.records import run_record, trial_row
 from gnncompose.tracking.report import annotated, report
@@ -90,7 +91,13 @@ def _temporary(path: Path) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all.
+
+    Raises:
+        GnncomposeError: There is no such folder.
+    """
+    if not path.parent.is_dir():
+        raise GnncomposeError(f"{path}: there is no folder {path.parent}; make it")
     try:
         _temporary(path).write_bytes(content)
         os.replace(_temporary(path), path)

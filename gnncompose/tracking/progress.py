@@ -51,6 +51,9 @@ class ProgressTracker:
         self._bar.close()
         if summary.interrupted:
             print(f"interrupted after {summary.measurements} of {self._run.budget} evaluations", file=sys.stderr)
+        elif summary.measurements < self._run.budget and not summary.predictions:
+            told = f"ended after {summary.measurements} of {self._run.budget} evaluations"
+            print(f"{told}: the agent asked for nothing new any more", file=sys.stderr)
         print(table(summary))
         if summary.predictions:
             print(f"\n{summary.measurements} measured, {summary.predictions} predicted")

@@ -24,6 +24,12 @@ MISTAKES = {
     "start=anywhere": "start=anywhere: there is no such start; choose one of shortest, random",
     "condition=fog": 'no condition "fog"',
     "resource=moon": 'no resource "moon"',
+    "agent=elite": "agent=elite: there is no such agent; there are a2c, bananas",
+    "agent._target_=gnncompose.agents.random.Elite": "agent._target_=gnncompose.agents.random.Elite: is not to be",
+    "agent.encoder=gatv2": "agent.encoder=gatv2: is a text; write +encoder@agent.encoder=gatv2",
+    "reward.latency=abc": "reward.latency=abc: is no number from 0 up",
+    "evaluator.repeats=0": "evaluator.repeats=0: is no whole number from 1 up",
+    "--budget=5": "--budget=5: is no option; settings are written budget=VALUE",
     "load=flood": 'no load "flood"',
     "load=server:0": 'load "server:0": the rate is a number of rows per second over 0',
 }

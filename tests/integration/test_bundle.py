@@ -1,5 +1,6 @@
 """A bundle that breaks a rule is refused in one line that names file, entry and mend."""
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -103,6 +104,44 @@ def test_load_task__refuses_unknown_keys(bundle: Path, name: str) -> None:
     change(bundle, name, lambda d: d.update(colour="blue"))
     error = TaskError if name == "task.yaml" else CatalogError
     refused(bundle, name, "colour", "unknown key", error=error)
+
+
+def test_check_bundle__refuses_labels_that_are_no_flat_array(bundle: Path) -> None:
+    rows, labels = np.zeros((3, 1, 8, 8), np.float32), np.zeros((3, 1), int)
+    np.savez(bundle / "data" / "impulse" / "test.npz", x=rows, y=labels)
+    refused(bundle, "data/impulse/test.npz", "y [3,1]", error=TaskError)
+
+
+def test_check_bundle__tells_a_text_from_pickled_objects(bundle: Path) -> None:
+    (bundle / "data" / "impulse" / "test.npz").write_text("rows to come\n")
+    refused(bundle, "data/impulse/test.npz", "is no .npz", error=TaskError)
+
+
+def test_check_bundle__refuses_an_unknown_metric(bundle: Path) -> None:
+    change(bundle, "task.yaml", lambda d: d.update(metric="acuracy"))
+    refused(bundle, 'there is no metric "acuracy"', error=TaskError)
+
+
+def test_check_bundle__refuses_a_catalog_without_models(bundle: Path) -> None:
+    change(bundle, "catalog.yaml", lambda d: d.update(operators=[o for o in d["operators"] if o["kind"] != "model"]))
+    refused(bundle, "has no model")
+
+
+def test_check_bundle__does_not_advise_to_drop_what_every_bundle_has(bundle: Path) -> None:
+    (bundle / "data" / "clean" / "validation.npz").unlink()
+    with pytest.raises(TaskError, match=r"data/clean/validation.npz: is missing; add it$"):
+        check_bundle(bundle)
+
+
+def test_check_bundle__knows_what_is_no_tensor(bundle: Path) -> None:
+    path = bundle / "operators" / "cnn.onnx"
+    model = onnx.load(path)
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    model.graph.output[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(kind))
+    path.write_bytes(model.SerializeToString())
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    change(bundle, "catalog.yaml", lambda d: entry(d, "cnn").update(sha256=sha256))
+    refused(bundle, 'operators[1] "cnn"', "is a sequence in the file", "zipmap")
 
 
 def test_load_task__refuses_unknown_keys_of_an_operator(bundle: Path) -> None:

@@ -124,7 +124,7 @@ def test_search__ends_cleanly_on_an_interrupt(digits_directory: Path, tmp_path: 
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    assert process.returncode == 130, errors
     assert "interrupted after" in errors
     run = json.loads((folder / "run.json").read_text())
     rows = parquet.read_table(folder / "evaluations.parquet").num_rows
@@ -141,6 +141,16 @@ def test_search__shows_where_a_sweep_puts_its_jobs(digits_directory: Path, tmp_p
 
 
 @recorded("series_gun_point")
+@recorded("series_gun_point")
+def test_search__says_where_an_agent_ended_early(tmp_path: Path) -> None:
+    table = ["task=recorded", "task.name=series_gun_point", "evaluator=table", "agent=ipa", "budget=400"]
+    arguments = [sys.executable, str(SEARCH), *table, "tracker=files", f"hydra.run.dir={tmp_path}/run"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    evaluations = json.loads((tmp_path / "run" / "run.json").read_text())["evaluations"]
+    assert f"ended after {evaluations} of 400 evaluations: the agent asked for nothing new any more" in done.stderr
+
+
 def test_search__begins_at_a_random_composition_that_the_seed_decides(tmp_path: Path) -> None:
     table = ["task=recorded", "task.name=series_gun_point", "condition=mixed", "evaluator=table"]
 

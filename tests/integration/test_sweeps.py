@@ -163,8 +163,16 @@ def test_sweep__ends_on_an_interrupt_and_tells_what_there_is(tmp_path: Path) -> 
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "did not end" in errors
+    assert "failed: 0 (seed=0): it was interrupted" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "sweep" / "3").exists()
+
+
+@pytest.mark.slow
+def test_sweep__fails_where_joblib_runs_the_jobs_in_the_process_of_the_sweep(tmp_path: Path) -> None:
+    done = sweep(tmp_path, *FAILING, "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "budget=60")
+    assert done.returncode == 1, done.stderr
+    assert len(told_failures(done)) == 2
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Jobs of a sweep under launchers that break down, without a process."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gnncompose import sweeping
+from gnncompose.errors import INTERRUPTED
 from gnncompose.sweeping import Job, launch_all, report, run_job
 
 
@@ -84,12 +86,24 @@ def test_launch_all__gives_up_where_the_launcher_does_not_work(jobs: list[Job]) 
     assert not any(job.is_begun for job in jobs)
 
 
-def test_report__counts_and_names(jobs: list[Job], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_job__says_what_an_interrupt_ended(jobs: list[Job]) -> None:
+    def ended_early() -> None:
+        raise SystemExit(INTERRUPTED)
+
+    do(jobs[0], ended_early)
+    assert jobs[0].failure == "it was interrupted"
+
+
+def test_report__counts_and_names(
+    jobs: list[Job], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "without_result", threading.Event())
     for job in jobs[:4]:
         do(job)
     jobs[1].fail("bad luck")
     begin(jobs[4])
-    assert report(jobs, tmp_path) == 3
+    report(jobs, tmp_path)
+    assert sweeping.without_result.is_set()
     told = capsys.readouterr().err
     assert told.startswith("failed: 1 (seed=1): bad luck\n3 of 6 jobs done, 1 failed, 2 did not end; see ")
     reasons = [line.split(",")[2] for line in (tmp_path / "failures.csv").read_text().splitlines()[1:]]

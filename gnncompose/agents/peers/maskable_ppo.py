@@ -12,9 +12,9 @@ import numpy as np
 
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.peers import require
-from gnncompose.agents.ranges import above_zero, at_least, counts, shares
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION
+from gnncompose.ranges import above_zero, at_least, counts, shares
 
 if TYPE_CHECKING:
     from sb3_contrib import MaskablePPO
@@ -51,10 +51,10 @@ class Sb3MaskablePPO:
         Raises:
             GnncomposeError: A number is out of its range, or sb3-contrib is not installed.
         """
-        counts(1, horizon=horizon, n_steps=n_steps, batch_size=batch_size, n_epochs=n_epochs)
-        at_least(0, entropy=entropy)
-        above_zero(learning_rate=learning_rate)
-        shares(gamma=gamma)
+        counts("agent", 1, horizon=horizon, n_steps=n_steps, batch_size=batch_size, n_epochs=n_epochs)
+        at_least("agent", 0, entropy=entropy)
+        above_zero("agent", learning_rate=learning_rate)
+        shares("agent", gamma=gamma)
         require("sb3_contrib", "maskable_ppo")
         self.horizon = horizon
         self.reward_form: Literal["improvement", "level"] = reward_form

@@ -16,9 +16,9 @@ from gnncompose.agents.agent import Proposals
 from gnncompose.agents.peers import require
 from gnncompose.agents.peers.choices import Choices, Pick, ask_and_tell
 from gnncompose.agents.peers.randomness import OwnGlobals
-from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
 from gnncompose.errors import GnncomposeError
+from gnncompose.ranges import counts
 
 if TYPE_CHECKING:
     from nevergrad.optimization.base import Optimizer
@@ -38,7 +38,7 @@ class Nevergrad:
         Raises:
             GnncomposeError: Nevergrad is not installed, or has no such optimiser, or a number is out of its range.
         """
-        counts(0, transforms=transforms)
+        counts("agent", 0, transforms=transforms)
         require("nevergrad", "nevergrad")
         import nevergrad as ng
 

@@ -14,8 +14,8 @@ import numpy as np
 from gnncompose.agents.agent import Proposals
 from gnncompose.agents.peers import require
 from gnncompose.agents.peers.choices import Choices, Pick, ask_and_tell
-from gnncompose.agents.ranges import counts
 from gnncompose.composition.space import Space
+from gnncompose.ranges import counts
 
 if TYPE_CHECKING:
     import optuna
@@ -35,8 +35,8 @@ class TPE:
         Raises:
             GnncomposeError: A number is out of its range, or Optuna is not installed.
         """
-        counts(1, startup=startup)
-        counts(0, transforms=transforms)
+        counts("agent", 1, startup=startup)
+        counts("agent", 0, transforms=transforms)
         require("optuna", "tpe")
         self.startup = startup
         self.multivariate = multivariate
