@@ -31,6 +31,7 @@ from sheets import Sheet, markdown
 from suite import HERE, RESULTS, RUNS, BenchmarkError, names, read_arguments, run_script, whole_number
 from tqdm import tqdm
 
+from gnncompose.errors import INTERRUPTED
 from gnncompose.evaluation.metrics import find_metric
 from gnncompose.execution.sessions import PROVIDERS, session_options
 from gnncompose.tasks.shipped import open_task
@@ -166,7 +167,7 @@ def searched(place: Place, task: Task, settings: Sequence[str], root: Path) -> d
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.returncode:
+    if process.returncode not in (0, INTERRUPTED):
         raise BenchmarkError(f"the search of {place.task}/{place.condition} failed; see {folder / 'search.log'}")
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     found, drawn = run["summary"]["found"], json.loads((folder / "best.composition.json").read_text(encoding="utf-8"))
