@@ -19,6 +19,7 @@ from gnncompose.composition.files import composition_from_json, composition_to_j
 from gnncompose.composition.tree import Composition
 from gnncompose.deployment.comparison import Comparison
 from gnncompose.deployment.history import Deployment, DeploymentError, History
+from gnncompose.deployment.ordinary import Ordinary
 from gnncompose.deployment.served import Bounds, Probe, Served, probe
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.execution.isolation import Isolate
@@ -94,7 +95,9 @@ class Engine:
         self.task = task
         self.history = history
         self._settings = settings or Settings()
-        self._rows = task.split("clean", "validation").x[:PROBE_ROWS]
+        known = task.split("clean", "validation").x
+        self._ordinary = Ordinary.of(known)
+        self._rows = known[:PROBE_ROWS]
         if self._rows.dtype.kind == "U":
             self._rows = self._rows.astype(object)  # ONNX Runtime takes text as object arrays only
         self._serving = Answering()
@@ -164,7 +167,8 @@ class Engine:
             x: [rows, ...] of the task's input type, at least one row.
 
         Raises:
-            EvaluationError: Neither the live composition nor the one before it answers these rows.
+            EvaluationError: Neither the live composition nor the one before it answers these rows, or the live one
+                does not and they are unlike the task's data.
         """
         tried = self._tried
         if tried is None or not self._is_picked(tried.share):
@@ -173,7 +177,8 @@ class Engine:
             found = self._answer_of(tried.served, x)
             if found is None:
                 found = self._answer_live(x)
-                self._failed(tried.served)
+                if self._ordinary.fault_of(x) is None:
+                    self._failed(tried.served)
             return found
         found = self._answer_live(x)
         try:
@@ -189,7 +194,10 @@ class Engine:
                 continue  # swapped out meanwhile
             try:
                 return Answered(live.answer(x), live.version)
-            except EvaluationError:
+            except EvaluationError as problem:
+                fault = self._ordinary.fault_of(x)
+                if fault is not None:
+                    raise EvaluationError(f"version {live.version} gives no answer: {fault}") from problem
                 before = serving.before
                 found = None if before is None or before is live else self._answer_of(before, x)
                 if found is not None:
@@ -442,6 +450,9 @@ class Engine:
         while (waiting := self._mirror.get()) is not None:
             tried, x, given = waiting
             found = self._answer_of(tried.served, x)
+            if found is None and self._ordinary.fault_of(x) is not None:
+                tried.comparison.skipped()
+                continue
             tried.comparison.tell(given, None if found is None else found.y)
             if found is None:
                 self._failed(tried.served)

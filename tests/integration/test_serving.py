@@ -16,7 +16,9 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from deploying import Server, alone, answers, bright, fetch, joined, odd_bundle
+from tritonclient.utils import InferenceServerException
 
+from gnncompose.deployment.serving import CHECK_EVERY_S
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
@@ -305,6 +307,39 @@ def test_serve__rolls_back_by_itself(server: Server, task: Task, rows: np.ndarra
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert server.admin("/history")[1]["events"][1]["what"] == "rolled_back"
+
+
+def _refused(server: Server, x: np.ndarray, protocol: str) -> str:
+    """Why a request is refused as one that has no answer, by a protocol."""
+    if protocol == "json":
+        status, document = infer(server, asked(x))
+        assert status == 422
+        return document["error"]
+    if protocol == "binary":
+        client, tensor = triton_http.InferenceServerClient(server.rest.removeprefix("http://")), triton_http.InferInput
+    else:
+        assert server.told is not None
+        client, tensor = triton_grpc.InferenceServerClient(server.told["grpc"]), triton_grpc.InferInput
+    sent = tensor("image", list(x.shape), "FP32")
+    sent.set_data_from_numpy(x)
+    with contextlib.closing(client), pytest.raises(InferenceServerException) as problem:
+        client.infer("digits", [sent])
+    assert problem.value.status() in ("422", "StatusCode.FAILED_PRECONDITION")
+    return problem.value.message()
+
+
+@pytest.mark.parametrize("protocol", ["json", "binary", "grpc"])
+def test_serve__is_not_rolled_back_by_missing_numbers(server: Server, task: Task, rows: np.ndarray, protocol: str):
+    server.deploy(alone(task, "forest"))  # it answers anything
+    live = server.deploy(alone(task, "logistic"))[1]["version"]
+    void = rows[:1].copy()
+    void[0, 0, 3, 4] = np.nan
+    for _ in range(25):
+        told = _refused(server, void, protocol)
+        assert f"version {live} gives no answer: row 0 of the input has a missing number" in told
+    time.sleep(1.5 * CHECK_EVERY_S)
+    assert server.admin("/status")[1]["live"]["version"] == live
+    assert infer(server, asked(rows))[1]["model_version"] == str(live)
 
 
 def test_metrics__count_requests(server: Server, rows: np.ndarray):
