@@ -1,6 +1,7 @@
 """A watcher beside a real server: the data change, labels come, and something better goes live by itself."""
 
 import json
+import re
 import shutil
 import time
 import urllib.request
@@ -163,3 +164,15 @@ def test_admin__refuses_labels_of_rows_that_never_came(server: Server):
     assert "none of the" in document["error"]
     assert server.admin("/labels", {"rows": ["1"], "labels": [1]})[0] == 400
     assert server.admin("/labels", {"rows": [0], "labels": [None]})[0] == 400
+
+
+def test_admin__takes_labels_of_the_task_once(server: Server, task: Task):
+    clean = task.split("clean", "test")
+    ask(server, clean, np.arange(2))  # it tells their labels
+    for labels, told in (([3], "row 1 has a label already"), ([10], "row 1 has 10, .* from 0 to 9"), (["a"], "'a'")):
+        status, document = server.admin("/labels", {"rows": [1], "labels": labels})
+        assert status == 400
+        assert re.search(told, document["error"])
+    assert server.told is not None
+    found = Admin(server.told["admin"], server.state / "admin-token").rows(0, 0)
+    assert found["labels"].tolist() == clean.y[:2].tolist()
