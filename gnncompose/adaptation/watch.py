@@ -79,9 +79,9 @@ class Admin:
         with np.load(io.BytesIO(self._asked(f"/rows?since={since}&label={label}")), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def deploy(self, composition: Composition, reason: str, how: str = "swap", share: float = 1.0) -> int:
-        """Deploy, or try; the version."""
-        fields = {"composition": composition_to_json(composition), "reason": reason, "how": how, "share": share}
+    def deploy(self, composition: Composition, reason: str, **trial: object) -> int:
+        """Deploy, or try as `how` and `share` say; the version."""
+        fields = {"composition": composition_to_json(composition), "reason": reason, **trial}
         return self._document("/deploy", fields)["version"]
 
     def change(self, what: str, **fields: object) -> dict[str, Any]:
@@ -379,7 +379,7 @@ class Watcher:
         """Let what was found answer in the shadow, then make it live."""
         reason = f"{adapted.reason}; {adapted.trials[0].reward:.4f} → {max(t.reward for t in adapted.trials):.4f}"
         try:
-            self._admin.deploy(adapted.chosen, reason, "shadow")
+            self._admin.deploy(adapted.chosen, reason, how="shadow", share=1.0)
             due, patience_s = self._watching.shadow_requests, self._watching.shadow_s
             log.info("%s is a shadow now; it waits for %d requests, or %g s", adapted.chosen, due, patience_s)
             deadline = time.monotonic() + patience_s

@@ -213,13 +213,15 @@ def _history(service: Service) -> object:
 def _deploy(service: Service, document: dict[str, Any]) -> dict[str, Any]:
     """Deploy: at once, or as a shadow or a canary first."""
     _taken(document, composition=dict, reason=str, how=str, share=(int, float))
-    composition, reason = _composition(service, document), document.get("reason", "by command")
     how = document.get("how", "swap")
+    if how == "swap" and "share" in document:
+        raise GnncomposeError('"share": a swap answers all requests; leave it out, or give "how": "canary" or "shadow"')
+    composition, reason = _composition(service, document), document.get("reason", "by command")
     if how == "swap":
-        deployment = service.engine.deploy(composition, reason)
+        deployed = service.engine.deploy(composition, reason)
     else:
-        deployment = service.engine.try_out(composition, reason, how, float(document.get("share", 0.1)))
-    return {"version": deployment.version, "composition": str(composition), "how": how}
+        deployed = service.engine.try_out(composition, reason, how, float(document.get("share", 0.1)))
+    return {"version": deployed.version, "composition": str(composition), "how": how, "ended": deployed.ended}
 
 
 def _composition(service: Service, document: dict[str, Any]) -> Composition:

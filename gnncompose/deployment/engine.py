@@ -76,6 +76,18 @@ class Tried(NamedTuple):
     comparison: Comparison
 
 
+class Deployed(NamedTuple):
+    """What a command to deploy, or to try, did.
+
+    Attributes:
+        version: What was deployed.
+        ended: What was tried before and ended for it, in words; None where nothing was.
+    """
+
+    version: int
+    ended: str | None = None
+
+
 class Engine:
     """Serves one task; all of it may be used from several threads.
 
@@ -262,8 +274,8 @@ class Engine:
     def changed(self) -> None:
         """Is called, with all else waiting, once something else is live or tried; for engines that others follow."""
 
-    def deploy(self, composition: Composition, reason: str) -> Deployment:
-        """Make a composition live.
+    def deploy(self, composition: Composition, reason: str) -> Deployed:
+        """Make a composition live; what is tried ends.
 
         Raises:
             DeploymentError: It is refused; what was live still is.
@@ -271,13 +283,15 @@ class Engine:
         with self._changing:
             deployment = self.history.add(composition_to_json(composition), reason)
             served = self._verified(deployment, composition)
-            self._end_trial("another was deployed")
+            ended = self._end_trial(f"version {served.version} was deployed instead")
             self._make_live(served, reason)
             self.changed()
-            return deployment
+            return Deployed(served.version, ended)
 
-    def try_out(self, composition: Composition, reason: str, how: Trial, share: float) -> Deployment:
+    def try_out(self, composition: Composition, reason: str, how: Trial, share: float) -> Deployed:
         """Try a composition beside the live one: as a shadow its answers are compared, as a canary they are given.
+
+        What was tried before ends.
 
         Args:
             composition: What to try.
@@ -296,11 +310,11 @@ class Engine:
             _ = self.live
             deployment = self.history.add(composition_to_json(composition), reason)
             served = self._verified(deployment, composition)
-            self._end_trial("another is tried")
+            ended = self._end_trial(f"version {served.version} is tried instead")
             self.history.note(served.version, how, f"{share:.0%} of the requests: {reason}")
             self._tried = Tried(served, how, share, Comparison())
             self.changed()
-            return deployment
+            return Deployed(served.version, ended)
 
     def promote(self, reason: str = "promoted") -> int:
         """Make what is tried live; its version.
@@ -438,12 +452,16 @@ class Engine:
             oldest.retire()
         log.info("live", extra={"version": served.version, "composition": str(served.composition), "why": reason})
 
-    def _end_trial(self, reason: str, note: bool = True) -> None:
+    def _end_trial(self, reason: str, note: bool = True) -> str | None:
+        """End what is tried; what that was, in words."""
         tried, self._tried = self._tried, None
-        if tried is not None:
-            if note:
-                self.history.note(tried.served.version, "aborted", reason)
-            tried.served.retire()
+        if tried is None:
+            return None
+        what = f"the {tried.how} of version {tried.served.version}"
+        if note:
+            self.history.note(tried.served.version, "aborted", f"its {tried.how} ended: {reason}")
+        tried.served.retire()
+        return what
 
     def _compare(self) -> None:
         """Answer mirrored requests once more, by what is tried."""

@@ -215,6 +215,14 @@ def test_shadow__compares_and_never_answers(engine: Engine, task: Task, rows: np
     assert engine.answer(rows).version == 2
 
 
+def test_deploy__says_what_it_ended(engine: Engine, task: Task):
+    assert engine.deploy(alone(task, "mlp"), "second").ended is None
+    engine.try_out(alone(task, "tree"), "maybe", "canary", 0.5)
+    assert engine.deploy(alone(task, "forest"), "at once").ended == "the canary of version 3"
+    (end,) = [event for event in engine.history.events() if event.what == "aborted"]
+    assert (end.version, end.detail) == (3, "its canary ended: version 4 was deployed instead")
+
+
 def test_canary__answers_its_share(engine: Engine, task: Task, rows: np.ndarray):
     engine.try_out(alone(task, "tree"), "maybe", "canary", 0.25)
     versions = [engine.answer(rows).version for _ in range(40)]

@@ -291,6 +291,19 @@ def test_admin__tries_promotes_and_rolls_back(server: Server, task: Task, rows: 
     status, document = server.deploy(alone(task, "tree"), how="canary", share=1.0)
     assert (status, document["how"]) == (200, "canary")
     assert json.loads(json.dumps(infer(server, asked(rows))[1]))["model_version"] == str(document["version"])
+    canary = document["version"]
+    status, document = server.deploy(alone(task, "mlp"), how="swap", share=0.3)
+    assert (status, document["error"].partition(":")[0]) == (400, '"share"')
+    assert server.admin("/status")[1]["tried"]["version"] == canary  # a refusal ends nothing
+    status, document = server.deploy(alone(task, "tree"), how="shadow", share=1.0)
+    assert document["ended"] == f"the canary of version {canary}"
+    status, document = server.deploy(alone(task, "tree"), how="canary", share=1.0)
+    assert document["ended"] == f"the shadow of version {canary + 1}"
+    ends = [event for event in server.admin("/history")[1]["events"] if event["what"] == "aborted"][:2]
+    assert [(end["version"], end["detail"]) for end in ends] == [
+        (canary + 1, f"its shadow ended: version {canary + 2} is tried instead"),
+        (canary, f"its canary ended: version {canary + 1} is tried instead"),
+    ]
     assert server.admin("/promote", {})[1] == {"version": document["version"]}
     assert server.admin("/promote", {})[0] == 409
     assert server.admin("/rollback", {"reason": "no good"})[1] == {"version": live}
