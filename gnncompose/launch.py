@@ -216,12 +216,16 @@ def explain(problem: BaseException, primary: Path) -> str | None:
 
 def _missing_leaf(group: str, name: str, directory: Path) -> str:
     """One line for a leaf that does not exist."""
+    top, _, rest = group.partition("/")
+    if rest and top != "hydra":  # Hydra's own groups lie in folders of folders, ours do not: the name is a path
+        group, name = top, f"{rest}/{name}"
     options = sorted(path.stem for path in (directory / group).glob("*.yaml"))
     if group == "hydra/launcher":  # these come from packages
         if name in EXTRAS:
             return f"{group}={name}: is not installed; pip install 'gnncompose[{EXTRAS[name]}]' brings it"
         options = ["basic", *EXTRAS]
-    return f"{group}={name}: there is no such {group.rpartition('/')[2]}; {_near(name, options)}"
+    own = f"for a bundle of your own give task=bundle task.path={name}; " if group == "task" else ""
+    return f"{group}={name}: there is no such {group.rpartition('/')[2]}; {own}{_near(name, options)}"
 
 
 def _unknown_setting(key: str, primary: Path) -> str:

@@ -1,6 +1,7 @@
 """`gnncompose serve` in a process of its own, asked by outside clients and abused by strangers."""
 
 import contextlib
+import errno
 import json
 import shutil
 import socket
@@ -18,7 +19,8 @@ import tritonclient.http as triton_http
 from deploying import Server, alone, answers, bright, fetch, joined, odd_bundle
 from tritonclient.utils import InferenceServerException
 
-from gnncompose.deployment.serving import CHECK_EVERY_S
+from gnncompose.deployment.history import DeploymentError
+from gnncompose.deployment.serving import CHECK_EVERY_S, Addresses, check_free
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
@@ -446,9 +448,40 @@ def test_serve__says_what_is_wrong_in_one_line(task: Task, tmp_path: Path, optio
     assert server.process.returncode == 2
 
 
-def test_serve__says_that_an_address_is_taken(server: Server, task: Task, tmp_path: Path):
+OPTIONS = {"--port": "rest", "--grpc-port": "grpc", "--admin-port": "admin"}
+
+
+@pytest.mark.parametrize(("option", "address"), OPTIONS.items())
+def test_serve__says_that_an_address_is_taken(server: Server, task: Task, tmp_path: Path, option: str, address: str):
     other = Server(task.directory, tmp_path / "state")
-    port = server.rest.rsplit(":", 1)[1]
-    with pytest.raises(RuntimeError, match=r"error: 127.0.0.1:\d+ is taken"):
-        other.start(alone(task, "logistic"), "--port", port)
+    assert server.told is not None
+    port = server.told[address].rsplit(":", 1)[1]
+    with pytest.raises(RuntimeError) as problem:
+        other.start(alone(task, "logistic"), option, port)
+    # Nothing else is said: no deployment was live.
+    assert str(problem.value) == f"error: 127.0.0.1:{port} is taken; choose another {option}\n"
     assert server.admin("/status")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "told"),
+    [
+        (Addresses(port=9), r"127.0.0.1:9 is not for this user; choose another --port"),
+        (Addresses(port=18080, grpc_port=18080), r"--grpc-port: 18080 is that of --port, too"),
+        (Addresses("203.0.113.1", 18080), r"203.0.113.1:18080: .* --host"),
+        (Addresses("no.such.host.invalid", 18080), r"no.such.host.invalid:18080: .* --host"),
+    ],
+)
+def test_check_free__names_the_option_that_mends_it(addresses: Addresses, told: str, monkeypatch: pytest.MonkeyPatch):
+    if addresses.port == 9:  # root may take it
+
+        def refused(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(socket.socket, "bind", refused)
+    with pytest.raises(DeploymentError, match=told):
+        check_free(addresses)
+
+
+def test_check_free__takes_ports_that_are_free():
+    check_free(Addresses(port=0, grpc_port=None, admin_port=0))
