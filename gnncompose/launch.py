@@ -253,13 +253,17 @@ def _not_made(text: str, reason: str) -> str | None:
 
 def _missing_leaf(group: str, name: str, directory: Path) -> str:
     """One line for a leaf that does not exist."""
+    top, _, rest = group.partition("/")
+    if rest and top != "hydra":  # Hydra's own groups lie in folders of folders, ours do not: the name is a path
+        group, name = top, f"{rest}/{name}"
     options = sorted(path.stem for path in (directory / group).glob("*.yaml"))
     if group == "hydra/launcher":  # these come from packages
         if name in EXTRAS:
             return f"{group}={name}: is not installed; pip install 'gnncompose[{EXTRAS[name]}]' brings it"
         options = ["basic", *EXTRAS]
-    told = f"{group}={name}: there is no such {group.rpartition('/')[2]}; {_near(name, options)}"
-    return told if group.startswith("hydra/") else f"{told}; one of your own needs hydra.searchpath"
+    bundle = f"for a bundle of your own give task=bundle task.path={name}; " if group == "task" else ""
+    leaf = "" if bundle or group.startswith("hydra/") else "; one of your own needs hydra.searchpath"
+    return f"{group}={name}: there is no such {group.rpartition('/')[2]}; {bundle}{_near(name, options)}{leaf}"
 
 
 def _unknown_setting(key: str, primary: Path) -> str:

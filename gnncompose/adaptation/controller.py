@@ -44,7 +44,10 @@ class Settings:
 
 
 class Trigger(Protocol):
-    """Says when a search is due; it is told what is usual before the first rows come."""
+    """Says when a search is due; it is told what is usual before the first rows come.
+
+    As a text it says when, for people.
+    """
 
     def begin(self, reference: Reference) -> None:
         """Watch from here on, against what is usual now."""
@@ -65,6 +68,9 @@ class Trigger(Protocol):
 
 class Never:
     """What is deployed stays."""
+
+    def __str__(self) -> str:
+        return "never"
 
     def begin(self, reference: Reference) -> None:
         """See `Trigger`."""
@@ -95,6 +101,9 @@ class Every(Never):
         self._since = 0
         self._rounds = 0
 
+    def __str__(self) -> str:
+        return f"every {self._every} rows"
+
     def rows(self, x: np.ndarray, answers: np.ndarray) -> str | None:
         """See `Trigger`."""
         self._since += len(x)
@@ -118,6 +127,9 @@ class OnDrift:
         self._rows_between_false_alarms = rows_between_false_alarms
         self._monitor: DriftMonitor | None = None
         self._heeds_errors = False
+
+    def __str__(self) -> str:
+        return "when inputs, answers, errors, the catalog or prices change"
 
     def begin(self, reference: Reference) -> None:
         """See `Trigger`."""
@@ -276,15 +288,24 @@ class Controller:
         if reason is not None and self.due is None:
             self.due, self._since, self._noticed = reason, self._rows, self._rows
 
+    @property
+    def lacking(self) -> int:
+        """Labelled rows that a search would have to wait for now."""
+        return self._settings.window - len(self._usable())
+
+    def _usable(self) -> list[int]:
+        """The labelled rows that a search may use: those that came since it became due."""
+        return [row for row in self._labelled if row >= self._since]
+
     def act(self) -> Adapted | None:
         """Search where that is due and there are labelled rows enough; what it brought.
 
         Raises:
             GnncomposeError: What is live cannot be evaluated.
         """
-        rows = np.array([row for row in self._labelled if row >= self._since], dtype=np.int64)
-        if self.due is None or len(rows) < self._settings.window:
+        if self.due is None or self.lacking:
             return None
+        rows = np.array(self._usable(), dtype=np.int64)
         reason, noticed, self.due = self.due, self._noticed, None
         trials = self._searched(self._seen.evaluator(rows))
         best = max(trials, key=lambda trial: trial.rank)

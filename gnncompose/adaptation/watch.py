@@ -52,7 +52,11 @@ class WatchError(GnncomposeError):
 
 
 class Admin:
-    """The admin address of a server."""
+    """The admin address of a server.
+
+    Attributes:
+        url: Of the address.
+    """
 
     def __init__(self, url: str, token_file: Path) -> None:
         """Read the token.
@@ -64,7 +68,7 @@ class Admin:
             self._token = token_file.read_text(encoding="utf-8").strip()
         except OSError as problem:
             raise WatchError(f"{token_file}: {problem.strerror}; give the admin-token of the server's state") from None
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
     def status(self) -> dict[str, Any]:
         """What is live and what is tried."""
@@ -75,9 +79,9 @@ class Admin:
         with np.load(io.BytesIO(self._asked(f"/rows?since={since}&label={label}")), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def deploy(self, composition: Composition, reason: str, how: str = "swap", share: float = 1.0) -> int:
-        """Deploy, or try; the version."""
-        fields = {"composition": composition_to_json(composition), "reason": reason, "how": how, "share": share}
+    def deploy(self, composition: Composition, reason: str, **trial: object) -> int:
+        """Deploy, or try as `how` and `share` say; the version."""
+        fields = {"composition": composition_to_json(composition), "reason": reason, **trial}
         return self._document("/deploy", fields)["version"]
 
     def change(self, what: str, **fields: object) -> dict[str, Any]:
@@ -89,15 +93,15 @@ class Admin:
 
     def _asked(self, path: str, body: bytes | None = None) -> bytes:
         headers = {"Authorization": f"Bearer {self._token}"}
-        request = urllib.request.Request(f"{self._url}{path}", body, headers)
+        request = urllib.request.Request(f"{self.url}{path}", body, headers)
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_S) as response:
                 return response.read()
         except urllib.error.HTTPError as problem:
             said = problem.read().decode(errors="replace")
-            raise WatchError(f"{self._url}{path}: {problem.code}: {said[:500]}") from None
+            raise WatchError(f"{self.url}{path}: {problem.code}: {said[:500]}") from None
         except (OSError, ValueError) as problem:
-            raise WatchError(f"{self._url}{path}: {problem}; see that the server runs there") from None
+            raise WatchError(f"{self.url}{path}: {problem}; see that the server runs there") from None
 
 
 class LiveRows(Seen):
@@ -229,6 +233,8 @@ class Watcher:
             WatchError: The server cannot be reached, or serves another task.
         """
         self._admin = admin
+        self._trigger = trigger
+        self._settings = settings
         self._watching = watching
         # Bound once: were its scales to follow prices, a price that doubles would change nothing.
         world = World(task.conditions[0], watching.resource, watching.load)
@@ -253,13 +259,22 @@ class Watcher:
         return composition_from_json(document, task.catalog, task.input.type, name="what is live")
 
     def run(self, ended: Callable[[], bool]) -> None:
-        """Watch until told to end, at the lowest priority."""
+        """Watch until told to end, at the lowest priority; say what changes, and no more."""
         os.nice(NICER)
+        where = f"{self._rows.task.name} at {self._admin.url}, where {self.controller.live} is live"
+        needs = f"each on {self._settings.window} labelled rows (POST /labels)"
+        log.info("watching %s; searches: %s, %s", where, self._trigger, needs)
+        said = None
         while not ended():
             try:
                 self.once()
+                if said is not None:
+                    log.info("the server answers again")
+                said = None
             except WatchError as problem:
-                log.warning("the server does not answer: %s", problem)
+                if said != str(problem):
+                    log.warning("the server does not answer: %s", problem)
+                said = str(problem)
             time.sleep(self._watching.poll_s)
 
     def once(self) -> Adapted | None:
@@ -278,10 +293,20 @@ class Watcher:
         live = self._live()
         if live.id != self.controller.live.id:  # someone else swapped, or the server rolled back
             self.controller.live = live
+            log.info("%s is live now, by another's doing", live)
         self._tell_drift()
+        if self.controller.due is not None and not self.controller.lacking:
+            log.info("searching, at most %d compositions: %s", self._settings.evaluations, self.controller.due)
         adapted = self.controller.act()
-        if adapted is not None and adapted.swapped:
+        if adapted is None:
+            return None
+        self._told = ""  # whatever is due now is so for another search
+        best, before = max(trial.reward for trial in adapted.trials), adapted.trials[0].reward
+        if adapted.swapped:
+            log.info("found %s: reward %.4f, of what is live %.4f", adapted.chosen, best, before)
             self._swap(adapted, live)
+        else:
+            log.info("found nothing better than %s: reward %.4f, of the best one %.4f", live, before, best)
         return adapted
 
     def _heed_rows(self, first: int, x: np.ndarray, answers: np.ndarray) -> None:
@@ -309,10 +334,12 @@ class Watcher:
         return None
 
     def _tell_drift(self) -> None:
-        """Let the dashboard show why a search is due, or that none is."""
+        """Say, and let the dashboard show, why a search is due, or that none is."""
         due = self.controller.due
         if due == self._told:
             return
+        if due is not None and self.controller.lacking:
+            log.info("a search is due, and waits for %d more labelled rows: %s", self.controller.lacking, due)
         since = None if due is None else datetime.now(UTC).isoformat(timespec="seconds")
         state = {"signal": due or "every signal", "value": None, "alarmed": due is not None, "since": since}
         self._admin.change("drift", signals=[state])
@@ -352,10 +379,13 @@ class Watcher:
         """Let what was found answer in the shadow, then make it live."""
         reason = f"{adapted.reason}; {adapted.trials[0].reward:.4f} → {max(t.reward for t in adapted.trials):.4f}"
         try:
-            self._admin.deploy(adapted.chosen, reason, "shadow")
-            deadline = time.monotonic() + self._watching.shadow_s
-            while (tried := self._admin.status()["tried"]) and tried["mirrored"] < self._watching.shadow_requests:
+            self._admin.deploy(adapted.chosen, reason, how="shadow", share=1.0)
+            due, patience_s = self._watching.shadow_requests, self._watching.shadow_s
+            log.info("%s is a shadow now; it waits for %d requests, or %g s", adapted.chosen, due, patience_s)
+            deadline = time.monotonic() + patience_s
+            while (tried := self._admin.status()["tried"]) and tried["mirrored"] < due:
                 if time.monotonic() > deadline:
+                    log.info("only %d of %d requests came in %g s", tried["mirrored"], due, patience_s)
                     break
                 time.sleep(min(self._watching.poll_s, 0.1))
             if not tried or tried["failed"] > self._watching.failures * max(tried["mirrored"], 1):

@@ -70,6 +70,7 @@ def serve(
             Listening,
             Serving,
             admin_token_in,
+            check_free,
             event_loop,
             log_as_json,
         )
@@ -86,11 +87,12 @@ def serve(
     bundle = open_bundle(task)
     first = None if composition is None else open_composition(composition, bundle)
     settings = Settings(bounds=Bounds(latency_ms=latency_ms), isolate=isolate)  # type: ignore[arg-type]
+    addresses = Addresses(host, port, None if grpc_port < 0 else grpc_port, admin_port, certificate, key)
+    check_free(addresses)
     log_as_json()
     history = History(state)
     served = Engine(bundle, history, settings) if scale is None else Front(bundle, history, settings, scale)
     served.start(first)
-    addresses = Addresses(host, port, None if grpc_port < 0 else grpc_port, admin_port, certificate, key)
     serving = Serving(
         admin_token=admin_token_in(state),
         addresses=addresses,

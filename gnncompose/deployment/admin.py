@@ -27,6 +27,7 @@ from gnncompose.composition.files import composition_from_json
 from gnncompose.composition.tree import Composition
 from gnncompose.deployment import dashboard
 from gnncompose.deployment.history import DeploymentError
+from gnncompose.deployment.labels import check_labels
 from gnncompose.deployment.protocol import BAD_REQUEST
 from gnncompose.deployment.server import NOT_FOUND, UNAUTHORIZED, Service, answer, shows
 from gnncompose.errors import GnncomposeError
@@ -212,13 +213,15 @@ def _history(service: Service) -> object:
 def _deploy(service: Service, document: dict[str, Any]) -> dict[str, Any]:
     """Deploy: at once, or as a shadow or a canary first."""
     _taken(document, composition=dict, reason=str, how=str, share=(int, float))
-    composition, reason = _composition(service, document), document.get("reason", "by command")
     how = document.get("how", "swap")
+    if how == "swap" and "share" in document:
+        raise GnncomposeError('"share": a swap answers all requests; leave it out, or give "how": "canary" or "shadow"')
+    composition, reason = _composition(service, document), document.get("reason", "by command")
     if how == "swap":
-        deployment = service.engine.deploy(composition, reason)
+        deployed = service.engine.deploy(composition, reason)
     else:
-        deployment = service.engine.try_out(composition, reason, how, float(document.get("share", 0.1)))
-    return {"version": deployment.version, "composition": str(composition), "how": how}
+        deployed = service.engine.try_out(composition, reason, how, float(document.get("share", 0.1)))
+    return {"version": deployed.version, "composition": str(composition), "how": how, "ended": deployed.ended}
 
 
 def _composition(service: Service, document: dict[str, Any]) -> Composition:
@@ -229,13 +232,12 @@ def _composition(service: Service, document: dict[str, Any]) -> Composition:
 
 
 def _labels(service: Service, document: dict[str, Any]) -> dict[str, Any]:
-    """Take labels of rows that were answered."""
+    """Take labels of rows that were answered: all of them, or where one is wrong none."""
     _taken(document, rows=list, labels=list)
     rows, labels = document.get("rows", []), document.get("labels", [])
     if not all(type(row) is int for row in rows):
         raise GnncomposeError('"rows" are to be numbers of rows')
-    if not all(type(label) in (int, float, str) for label in labels):
-        raise GnncomposeError('"labels" are to be numbers or texts')
+    check_labels(rows, labels, service.signature.output.type)
     told = service.rows.label(rows, labels)
     if service.signature.output.type.domain == "probs":
         answers = zip(service.rows.answers_of(rows), labels, strict=True)

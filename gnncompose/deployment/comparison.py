@@ -21,7 +21,7 @@ class Comparison:
         self._largest = 0.0
 
     def skipped(self) -> None:
-        """Note a request that was not mirrored, since too many were waiting."""
+        """Note a request that tells nothing: too many were waiting, or its rows are unlike the task's data."""
         with self._lock:
             self._skipped += 1
 

@@ -19,6 +19,7 @@ from gnncompose.composition.files import composition_from_json, composition_to_j
 from gnncompose.composition.tree import Composition
 from gnncompose.deployment.comparison import Comparison
 from gnncompose.deployment.history import Deployment, DeploymentError, History
+from gnncompose.deployment.ordinary import Ordinary
 from gnncompose.deployment.served import Bounds, Probe, Served, probe
 from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.execution.isolation import Isolate
@@ -75,6 +76,18 @@ class Tried(NamedTuple):
     comparison: Comparison
 
 
+class Deployed(NamedTuple):
+    """What a command to deploy, or to try, did.
+
+    Attributes:
+        version: What was deployed.
+        ended: What was tried before and ended for it, in words; None where nothing was.
+    """
+
+    version: int
+    ended: str | None = None
+
+
 class Engine:
     """Serves one task; all of it may be used from several threads.
 
@@ -94,7 +107,9 @@ class Engine:
         self.task = task
         self.history = history
         self._settings = settings or Settings()
-        self._rows = task.split("clean", "validation").x[:PROBE_ROWS]
+        known = task.split("clean", "validation").x
+        self._ordinary = Ordinary.of(known)
+        self._rows = known[:PROBE_ROWS]
         if self._rows.dtype.kind == "U":
             self._rows = self._rows.astype(object)  # ONNX Runtime takes text as object arrays only
         self._serving = Answering()
@@ -164,7 +179,8 @@ class Engine:
             x: [rows, ...] of the task's input type, at least one row.
 
         Raises:
-            EvaluationError: Neither the live composition nor the one before it answers these rows.
+            EvaluationError: Neither the live composition nor the one before it answers these rows, or the live one
+                does not and they are unlike the task's data.
         """
         tried = self._tried
         if tried is None or not self._is_picked(tried.share):
@@ -173,7 +189,8 @@ class Engine:
             found = self._answer_of(tried.served, x)
             if found is None:
                 found = self._answer_live(x)
-                self._failed(tried.served)
+                if self._ordinary.fault_of(x) is None:
+                    self._failed(tried.served)
             return found
         found = self._answer_live(x)
         try:
@@ -189,7 +206,10 @@ class Engine:
                 continue  # swapped out meanwhile
             try:
                 return Answered(live.answer(x), live.version)
-            except EvaluationError:
+            except EvaluationError as problem:
+                fault = self._ordinary.fault_of(x)
+                if fault is not None:
+                    raise EvaluationError(f"version {live.version} gives no answer: {fault}") from problem
                 before = serving.before
                 found = None if before is None or before is live else self._answer_of(before, x)
                 if found is not None:
@@ -254,8 +274,8 @@ class Engine:
     def changed(self) -> None:
         """Is called, with all else waiting, once something else is live or tried; for engines that others follow."""
 
-    def deploy(self, composition: Composition, reason: str) -> Deployment:
-        """Make a composition live.
+    def deploy(self, composition: Composition, reason: str) -> Deployed:
+        """Make a composition live; what is tried ends.
 
         Raises:
             DeploymentError: It is refused; what was live still is.
@@ -263,13 +283,15 @@ class Engine:
         with self._changing:
             deployment = self.history.add(composition_to_json(composition), reason)
             served = self._verified(deployment, composition)
-            self._end_trial("another was deployed")
+            ended = self._end_trial(f"version {served.version} was deployed instead")
             self._make_live(served, reason)
             self.changed()
-            return deployment
+            return Deployed(served.version, ended)
 
-    def try_out(self, composition: Composition, reason: str, how: Trial, share: float) -> Deployment:
+    def try_out(self, composition: Composition, reason: str, how: Trial, share: float) -> Deployed:
         """Try a composition beside the live one: as a shadow its answers are compared, as a canary they are given.
+
+        What was tried before ends.
 
         Args:
             composition: What to try.
@@ -288,11 +310,11 @@ class Engine:
             _ = self.live
             deployment = self.history.add(composition_to_json(composition), reason)
             served = self._verified(deployment, composition)
-            self._end_trial("another is tried")
+            ended = self._end_trial(f"version {served.version} is tried instead")
             self.history.note(served.version, how, f"{share:.0%} of the requests: {reason}")
             self._tried = Tried(served, how, share, Comparison())
             self.changed()
-            return deployment
+            return Deployed(served.version, ended)
 
     def promote(self, reason: str = "promoted") -> int:
         """Make what is tried live; its version.
@@ -430,18 +452,25 @@ class Engine:
             oldest.retire()
         log.info("live", extra={"version": served.version, "composition": str(served.composition), "why": reason})
 
-    def _end_trial(self, reason: str, note: bool = True) -> None:
+    def _end_trial(self, reason: str, note: bool = True) -> str | None:
+        """End what is tried; what that was, in words."""
         tried, self._tried = self._tried, None
-        if tried is not None:
-            if note:
-                self.history.note(tried.served.version, "aborted", reason)
-            tried.served.retire()
+        if tried is None:
+            return None
+        what = f"the {tried.how} of version {tried.served.version}"
+        if note:
+            self.history.note(tried.served.version, "aborted", f"its {tried.how} ended: {reason}")
+        tried.served.retire()
+        return what
 
     def _compare(self) -> None:
         """Answer mirrored requests once more, by what is tried."""
         while (waiting := self._mirror.get()) is not None:
             tried, x, given = waiting
             found = self._answer_of(tried.served, x)
+            if found is None and self._ordinary.fault_of(x) is not None:
+                tried.comparison.skipped()
+                continue
             tried.comparison.tell(given, None if found is None else found.y)
             if found is None:
                 self._failed(tried.served)

@@ -26,7 +26,7 @@ SAYS = {
     404: "Another model, or a version that does not answer.",
     408: "The body took too long to come.",
     413: "Too many rows, or too many bytes.",
-    422: "No deployment gives a finite answer to these rows.",
+    422: "There is no finite answer to these rows; null, NaN and huge numbers only some models answer.",
     429: "Too many rows wait.",
     500: "The server failed; its log says how.",
     503: "The server ends, nothing is served, or too many clients are connected.",

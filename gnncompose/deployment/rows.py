@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from bisect import bisect_right
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -68,7 +68,7 @@ class Rows:
         self._loose: list[tuple[int, np.ndarray, np.ndarray, int]] = []
         self._loose_bytes = 0
         self._next = 0
-        self._labels: deque[tuple[int, Any]] = deque(maxlen=MOST_LABELS)
+        self._labels: OrderedDict[int, Any] = OrderedDict()  # by row, in the order in which they came
         self._labelled = 0
         self._lock = threading.Lock()
 
@@ -103,16 +103,25 @@ class Rows:
     def label(self, rows: list[int], labels: list[Any]) -> int:
         """Keep labels of rows; how many were told so far.
 
+        A row gets one label: whoever watches has counted it by the time another one comes.
+
         Raises:
-            RowsError: A row has not come yet, or there is not one label to each.
+            RowsError: A row has not come yet, has a label or is there twice, or there is not one label to each; then
+                none is kept.
         """
         if len(rows) != len(labels):
             raise RowsError(f"there are {len(rows)} rows and {len(labels)} labels; give one to each")
         with self._lock:
-            for row in rows:
+            fresh: dict[int, Any] = {}
+            for row, label in zip(rows, labels, strict=True):
                 if not 0 <= row < self._next:
-                    raise RowsError(f"row {row} is none of the {self._next} that were answered")
-            self._labels.extend(zip(rows, labels, strict=True))
+                    raise RowsError(f"row {row} is none of the {self._next} that were answered; none was taken")
+                if row in self._labels or row in fresh:
+                    raise RowsError(f"row {row} has a label already; tell each row's once; none was taken")
+                fresh[row] = label
+            self._labels.update(fresh)
+            while len(self._labels) > MOST_LABELS:
+                self._labels.popitem(last=False)
             self._labelled += len(rows)
             return self._labelled
 
@@ -142,7 +151,7 @@ class Rows:
         with self._lock:
             kept = [answers for answers in self._all() if answers.first + len(answers.x) > row]
             skipped = self._labelled - len(self._labels)
-            labels = list(self._labels)[max(label - skipped, 0) :][:most]
+            labels = list(self._labels.items())[max(label - skipped, 0) :][:most]
             began = max(label, skipped)
         parts: list[Answers] = []
         for answers in kept:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import secrets
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from gnncompose.tasks.task import Task
 
 TOKEN_FILE = "admin-token"
 TOKEN_BYTES = 32
+LOOPBACK = "127.0.0.1"
 CHECK_EVERY_S = 1.0
 IDLE_S = 75
 SWITCH_S = 0.0005  # a thread that loads a deployment must not keep those who answer waiting
@@ -49,7 +52,7 @@ class Addresses:
         key: File with its key.
     """
 
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     port: int = 8080
     grpc_port: int | None = 8081
     admin_port: int = 8082
@@ -99,6 +102,41 @@ class Listening:
     rest: str
     grpc: str | None
     admin: str
+
+
+def check_free(addresses: Addresses) -> None:
+    """Find out whether a server could listen, before anything is loaded and said to be live.
+
+    Raises:
+        DeploymentError: An address is taken, not this machine's, or wanted twice; it names the option.
+    """
+    wanted = {"--port": addresses.port, "--grpc-port": addresses.grpc_port, "--admin-port": addresses.admin_port}
+    seen: dict[int, str] = {}
+    for option, port in wanted.items():
+        if not port:  # none, or a free one
+            continue
+        if port in seen:
+            raise DeploymentError(f"{option}: {port} is that of {seen[port]}, too; choose another one")
+        seen[port] = option
+        host = LOOPBACK if option == "--admin-port" else addresses.host
+        try:
+            for family, kind, protocol, _, where in socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with socket.socket(family, kind, protocol) as found:
+                    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    found.bind(where)
+        except OSError as problem:
+            raise DeploymentError(_unbound(host, port, option, problem)) from None
+
+
+def _unbound(host: str, port: int, option: str, problem: OSError) -> str:
+    """Why an address cannot be listened at, and which option mends that."""
+    if problem.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is taken; choose another {option}"
+    if problem.errno == errno.EACCES:
+        return f"{host}:{port} is not for this user; choose another {option}, from 1024 up"
+    return f"{host}:{port}: {problem.strerror}; give an address of this machine as --host"
 
 
 class _Server(uvicorn.Server):
@@ -181,7 +219,8 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
         loop.add_signal_handler(number, ended.set)
     client, admin = _rest_server(service, serving), _admin_server(service, serving)
     calls, calls_port = _grpc(service, addresses)
-    tasks = [asyncio.create_task(_run(server)) for server in (client, admin)]
+    servers = {"--port": client, "--admin-port": admin}
+    tasks = [asyncio.create_task(_run(server, option)) for option, server in servers.items()]
     try:
         await _started(client, admin, tasks)
         if calls is not None:
@@ -191,7 +230,7 @@ async def serve(engine: Engine, serving: Serving, listening: Callable[[Listening
             Listening(
                 f"{scheme}://{addresses.host}:{_port(client)}",
                 None if calls is None else f"{addresses.host}:{calls_port}",
-                f"http://127.0.0.1:{_port(admin)}",
+                f"http://{LOOPBACK}:{_port(admin)}",
             )
         )
         checking = asyncio.create_task(_check(service))
@@ -236,7 +275,7 @@ def _rest_server(service: Service, serving: Serving) -> _Server:
 def _admin_server(service: Service, serving: Serving) -> _Server:
     app = admin_app(service, serving.admin_token)
     port = serving.addresses.admin_port
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, access_log=False, server_header=False)
     return _Server(config)
 
 
@@ -249,16 +288,19 @@ def _grpc(service: Service, addresses: Addresses) -> tuple[grpc.aio.Server | Non
             pair = (addresses.key.read_bytes(), addresses.certificate.read_bytes())
             credentials = grpc.ssl_server_credentials([pair])
         return grpc_server(service, f"{addresses.host}:{addresses.grpc_port}", credentials)
-    except (RuntimeError, OSError) as problem:
-        raise DeploymentError(f"gRPC does not start: {problem}; choose another --grpc-port") from None
+    except OSError as problem:
+        raise DeploymentError(f"{problem.filename}: {problem.strerror}; give a certificate and its key") from None
+    except RuntimeError:  # its text tells of settings of gRPC's own
+        where = f"{addresses.host}:{addresses.grpc_port}"
+        raise DeploymentError(f"{where} is taken, or not ours; choose another --grpc-port") from None
 
 
-async def _run(server: _Server) -> None:
+async def _run(server: _Server, option: str) -> None:
     try:
         await server.serve()
     except SystemExit:  # uvicorn's answer to an address that is taken
         config = server.config
-        raise DeploymentError(f"{config.host}:{config.port} is taken, or not ours; choose another port") from None
+        raise DeploymentError(f"{config.host}:{config.port} is taken, or not ours; choose another {option}") from None
     except ssl.SSLError as problem:
         raise DeploymentError(f"the certificate or its key cannot be used: {problem}") from None
 

@@ -19,6 +19,9 @@ MISTAKES = {
     "budget=0": "budget=0: is no whole number from 1 up",
     "bogus": "bogus: is no override; write key=value",
     "task=bundle": "task.path: is needed; give task.path=VALUE",
+    "task=wine": "task=wine: there is no such task; for a bundle of your own give task=bundle task.path=wine; there",
+    "task=../wine": "task=../wine: there is no such task; for a bundle of your own give task=bundle task.path=../wine",
+    "task=digit": "task=digit: there is no such task; for a bundle of your own give task=bundle task.path=digit; did",
     "+experiment=dem": "experiment=dem: there is no such experiment; did you mean demo?",
     "tracker.mode=ofline": "tracker.mode=ofline: there is no such mode",
     "start=anywhere": "start=anywhere: there is no such start; choose one of shortest, random",
@@ -44,7 +47,7 @@ def run(directory: Path, *overrides: str) -> subprocess.CompletedProcess:
 def test_search__answers_a_mistake_with_one_line_and_writes_nothing(
     override: str, tmp_path: Path, digits_directory: Path
 ) -> None:
-    task = [] if override == "task=bundle" else ["task=bundle", f"task.path={digits_directory}"]
+    task = [] if override.startswith("task=") else ["task=bundle", f"task.path={digits_directory}"]
     done = run(tmp_path, *task, override)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

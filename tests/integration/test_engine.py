@@ -104,13 +104,49 @@ def test_answer__falls_back_and_rolls_back_where_the_live_one_fails(engine: Engi
 
 
 def test_answer__holds_rows_that_nothing_answers_against_nobody(engine: Engine, task: Task, rows: np.ndarray):
-    engine.deploy(joined(task, "mean", "logistic", "mlp"), "better")
-    void = np.full_like(rows[:1], np.nan)
+    engine.deploy(alone(task, "dazzled"), "second")
+    engine.deploy(joined(task, "mean", "dazzled", "mlp"), "third")
     for _ in range(30):
         with pytest.raises(EvaluationError, match="finite"):
-            engine.answer(void)
+            engine.answer(bright(rows[:1]))
     engine.check()
-    assert engine.live.version == 2
+    assert engine.live.version == 3
+
+
+UNLIKE = {"missing": (np.nan, "missing number"), "infinite": (np.inf, "inf at"), "huge": (3e38, r"3e\+38 at")}
+
+
+@pytest.mark.parametrize(("value", "told"), UNLIKE.values(), ids=UNLIKE)
+@pytest.mark.parametrize(("live", "before"), [("cnn", "forest"), ("forest", "cnn")])
+def test_answer__holds_rows_unlike_the_data_against_nobody(
+    engine: Engine, task: Task, rows: np.ndarray, live: str, before: str, value: float, told: str
+):
+    engine.deploy(alone(task, before), "first")
+    engine.deploy(alone(task, live), "better")
+    strange = rows[:1].copy()
+    strange[0, 0, 3, 4] = value
+    for _ in range(10):
+        if live == "forest":  # it knows an answer to anything
+            assert engine.answer(strange).version == 3
+        else:
+            with pytest.raises(EvaluationError, match=rf"version 3 gives no answer: row 0 .*{told}.*\[0, 3, 4\].*send"):
+                engine.answer(strange)
+    engine.check()
+    assert engine.live.version == 3
+    assert "rolled_back" not in [what for _, what in what_happened(engine)]
+    assert engine.answer(rows).version == 3
+
+
+@pytest.mark.parametrize("how", ["shadow", "canary"])
+def test_try_out__holds_rows_unlike_the_data_against_nobody(engine: Engine, task: Task, rows: np.ndarray, how: str):
+    engine.deploy(alone(task, "forest"), "it answers anything")
+    engine.try_out(alone(task, "cnn"), "maybe", how, 1.0)
+    for _ in range(10):
+        assert engine.answer(np.full_like(rows[:1], np.nan)).version == 2
+    assert how == "canary" or wait_until(lambda: engine.status()["tried"]["skipped"] == 10) is None
+    engine.check()
+    tried = engine.status()["tried"]
+    assert (tried["version"], tried["failed"]) == (3, 0)
 
 
 def test_roll_back__goes_back_step_by_step(engine: Engine, task: Task, rows: np.ndarray):
@@ -177,6 +213,14 @@ def test_shadow__compares_and_never_answers(engine: Engine, task: Task, rows: np
     assert tried["agreement"] == pytest.approx(agreeing, abs=1e-3)
     assert engine.promote() == 2
     assert engine.answer(rows).version == 2
+
+
+def test_deploy__says_what_it_ended(engine: Engine, task: Task):
+    assert engine.deploy(alone(task, "mlp"), "second").ended is None
+    engine.try_out(alone(task, "tree"), "maybe", "canary", 0.5)
+    assert engine.deploy(alone(task, "forest"), "at once").ended == "the canary of version 3"
+    (end,) = [event for event in engine.history.events() if event.what == "aborted"]
+    assert (end.version, end.detail) == (3, "its canary ended: version 4 was deployed instead")
 
 
 def test_canary__answers_its_share(engine: Engine, task: Task, rows: np.ndarray):

@@ -1,6 +1,7 @@
 """`gnncompose serve` in a process of its own, asked by outside clients and abused by strangers."""
 
 import contextlib
+import errno
 import json
 import shutil
 import socket
@@ -16,7 +17,10 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from deploying import Server, alone, answers, bright, fetch, joined, odd_bundle
+from tritonclient.utils import InferenceServerException
 
+from gnncompose.deployment.history import DeploymentError
+from gnncompose.deployment.serving import CHECK_EVERY_S, Addresses, check_free
 from gnncompose.tasks.bundle import load_task
 from gnncompose.tasks.task import Task
 
@@ -289,6 +293,19 @@ def test_admin__tries_promotes_and_rolls_back(server: Server, task: Task, rows: 
     status, document = server.deploy(alone(task, "tree"), how="canary", share=1.0)
     assert (status, document["how"]) == (200, "canary")
     assert json.loads(json.dumps(infer(server, asked(rows))[1]))["model_version"] == str(document["version"])
+    canary = document["version"]
+    status, document = server.deploy(alone(task, "mlp"), how="swap", share=0.3)
+    assert (status, document["error"].partition(":")[0]) == (400, '"share"')
+    assert server.admin("/status")[1]["tried"]["version"] == canary  # a refusal ends nothing
+    status, document = server.deploy(alone(task, "tree"), how="shadow", share=1.0)
+    assert document["ended"] == f"the canary of version {canary}"
+    status, document = server.deploy(alone(task, "tree"), how="canary", share=1.0)
+    assert document["ended"] == f"the shadow of version {canary + 1}"
+    ends = [event for event in server.admin("/history")[1]["events"] if event["what"] == "aborted"][:2]
+    assert [(end["version"], end["detail"]) for end in ends] == [
+        (canary + 1, f"its shadow ended: version {canary + 2} is tried instead"),
+        (canary, f"its canary ended: version {canary + 1} is tried instead"),
+    ]
     assert server.admin("/promote", {})[1] == {"version": document["version"]}
     assert server.admin("/promote", {})[0] == 409
     assert server.admin("/rollback", {"reason": "no good"})[1] == {"version": live}
@@ -305,6 +322,39 @@ def test_serve__rolls_back_by_itself(server: Server, task: Task, rows: np.ndarra
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert server.admin("/history")[1]["events"][1]["what"] == "rolled_back"
+
+
+def _refused(server: Server, x: np.ndarray, protocol: str) -> str:
+    """Why a request is refused as one that has no answer, by a protocol."""
+    if protocol == "json":
+        status, document = infer(server, asked(x))
+        assert status == 422
+        return document["error"]
+    if protocol == "binary":
+        client, tensor = triton_http.InferenceServerClient(server.rest.removeprefix("http://")), triton_http.InferInput
+    else:
+        assert server.told is not None
+        client, tensor = triton_grpc.InferenceServerClient(server.told["grpc"]), triton_grpc.InferInput
+    sent = tensor("image", list(x.shape), "FP32")
+    sent.set_data_from_numpy(x)
+    with contextlib.closing(client), pytest.raises(InferenceServerException) as problem:
+        client.infer("digits", [sent])
+    assert problem.value.status() in ("422", "StatusCode.FAILED_PRECONDITION")
+    return problem.value.message()
+
+
+@pytest.mark.parametrize("protocol", ["json", "binary", "grpc"])
+def test_serve__is_not_rolled_back_by_missing_numbers(server: Server, task: Task, rows: np.ndarray, protocol: str):
+    server.deploy(alone(task, "forest"))  # it answers anything
+    live = server.deploy(alone(task, "logistic"))[1]["version"]
+    void = rows[:1].copy()
+    void[0, 0, 3, 4] = np.nan
+    for _ in range(25):
+        told = _refused(server, void, protocol)
+        assert f"version {live} gives no answer: row 0 of the input has a missing number" in told
+    time.sleep(1.5 * CHECK_EVERY_S)
+    assert server.admin("/status")[1]["live"]["version"] == live
+    assert infer(server, asked(rows))[1]["model_version"] == str(live)
 
 
 def test_metrics__count_requests(server: Server, rows: np.ndarray):
@@ -398,9 +448,40 @@ def test_serve__says_what_is_wrong_in_one_line(task: Task, tmp_path: Path, optio
     assert server.process.returncode == 2
 
 
-def test_serve__says_that_an_address_is_taken(server: Server, task: Task, tmp_path: Path):
+OPTIONS = {"--port": "rest", "--grpc-port": "grpc", "--admin-port": "admin"}
+
+
+@pytest.mark.parametrize(("option", "address"), OPTIONS.items())
+def test_serve__says_that_an_address_is_taken(server: Server, task: Task, tmp_path: Path, option: str, address: str):
     other = Server(task.directory, tmp_path / "state")
-    port = server.rest.rsplit(":", 1)[1]
-    with pytest.raises(RuntimeError, match=r"error: 127.0.0.1:\d+ is taken"):
-        other.start(alone(task, "logistic"), "--port", port)
+    assert server.told is not None
+    port = server.told[address].rsplit(":", 1)[1]
+    with pytest.raises(RuntimeError) as problem:
+        other.start(alone(task, "logistic"), option, port)
+    # Nothing else is said: no deployment was live.
+    assert str(problem.value) == f"error: 127.0.0.1:{port} is taken; choose another {option}\n"
     assert server.admin("/status")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "told"),
+    [
+        (Addresses(port=9), r"127.0.0.1:9 is not for this user; choose another --port"),
+        (Addresses(port=18080, grpc_port=18080), r"--grpc-port: 18080 is that of --port, too"),
+        (Addresses("203.0.113.1", 18080), r"203.0.113.1:18080: .* --host"),
+        (Addresses("no.such.host.invalid", 18080), r"no.such.host.invalid:18080: .* --host"),
+    ],
+)
+def test_check_free__names_the_option_that_mends_it(addresses: Addresses, told: str, monkeypatch: pytest.MonkeyPatch):
+    if addresses.port == 9:  # root may take it
+
+        def refused(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(socket.socket, "bind", refused)
+    with pytest.raises(DeploymentError, match=told):
+        check_free(addresses)
+
+
+def test_check_free__takes_ports_that_are_free():
+    check_free(Addresses(port=0, grpc_port=None, admin_port=0))

@@ -1,6 +1,9 @@
 """A watcher beside a real server: the data change, labels come, and something better goes live by itself."""
 
 import json
+import logging
+import os
+import re
 import shutil
 import time
 import urllib.request
@@ -36,7 +39,7 @@ def watcher_of(server: Server, task: Task, price_file: Path = PRICE_FILE, **sett
     assert server.told is not None
     admin = Admin(server.told["admin"], server.state / "admin-token")
     chosen = Settings(**{"window": 96, "evaluations": 10, **settings})
-    watching = Watching(shadow_requests=5, shadow_s=2.0)
+    watching = Watching(poll_s=0.05, shadow_requests=5, shadow_s=2.0)
     reward, generator = WeightedSum(latency=0.001, cost=0.001), np.random.default_rng(0)
     return Watcher(admin, task, LocalSearch(), OnDrift(), reward, load_prices(price_file), generator, chosen, watching)
 
@@ -58,7 +61,8 @@ def live(server: Server) -> str:
     return server.admin("/status")[1]["live"]["composition"]
 
 
-def test_watcher__swaps_when_the_data_change(server: Server, task: Task):
+def test_watcher__swaps_when_the_data_change(server: Server, task: Task, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "gnncompose.adaptation.watch")
     watcher, generator = watcher_of(server, task), np.random.default_rng(1)
     clean, fog = (task.split(condition, "test") for condition in ("clean", "low_contrast"))
     ask(server, clean, generator.integers(len(clean.y), size=256))
@@ -87,6 +91,32 @@ def test_watcher__swaps_when_the_data_change(server: Server, task: Task):
     answers = np.reshape(fetch(request)[1]["outputs"][0]["data"], (200, 10))
     best = max(trial.evaluation.metric for trial in found.trials if trial.evaluation is not None)
     assert (answers.argmax(axis=1) == fog.y[:200]).mean() > best - 0.15
+    said = caplog.messages[: caplog.messages.index(next(line for line in caplog.messages if line[:7] == "swapped"))]
+    due = rf"(a search is due, and waits for \d+ more labelled rows: {re.escape(found.reason)}\n)?"
+    searching = rf"searching, at most 10 compositions: {re.escape(found.reason)}\n"
+    chosen = re.escape(str(found.chosen))
+    tried = rf"found {chosen}: reward .*\n{chosen} is a shadow now; .* waits for 5 requests, or 2 s\nonly 0 of 5 .*"
+    assert re.fullmatch(due + searching + tried, "\n".join(said))
+
+
+def test_run__says_what_it_watches_and_what_changes(
+    server: Server, task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "gnncompose.adaptation.watch")
+    monkeypatch.setattr(os, "nice", lambda by: by)  # nothing would raise the priority of the tests again
+    watcher, turns = watcher_of(server, task), iter(range(6))
+    answers = watcher._admin.rows
+
+    def rows(since: int, label: int) -> dict[str, np.ndarray]:
+        if next(turns) in (1, 2, 3):
+            raise WatchError("nobody there")
+        return answers(since, label)
+
+    monkeypatch.setattr(watcher._admin, "rows", rows)
+    watcher.run(ended=lambda: turns.__length_hint__() == 0)
+    first, *later = caplog.messages
+    assert re.fullmatch(r"watching digits at http://.*, where logistic\(input\) is live; .* 96 labelled rows .*", first)
+    assert later == ["the server does not answer: nobody there", "the server answers again"]
 
 
 def test_watcher__replaces_what_was_withdrawn(server: Server, task: Task):
@@ -163,3 +193,15 @@ def test_admin__refuses_labels_of_rows_that_never_came(server: Server):
     assert "none of the" in document["error"]
     assert server.admin("/labels", {"rows": ["1"], "labels": [1]})[0] == 400
     assert server.admin("/labels", {"rows": [0], "labels": [None]})[0] == 400
+
+
+def test_admin__takes_labels_of_the_task_once(server: Server, task: Task):
+    clean = task.split("clean", "test")
+    ask(server, clean, np.arange(2))  # it tells their labels
+    for labels, told in (([3], "row 1 has a label already"), ([10], "row 1 has 10, .* from 0 to 9"), (["a"], "'a'")):
+        status, document = server.admin("/labels", {"rows": [1], "labels": labels})
+        assert status == 400
+        assert re.search(told, document["error"])
+    assert server.told is not None
+    found = Admin(server.told["admin"], server.state / "admin-token").rows(0, 0)
+    assert found["labels"].tolist() == clean.y[:2].tolist()

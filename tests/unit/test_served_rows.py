@@ -79,6 +79,27 @@ def test_label__refuses_what_was_not_answered(numbers, labels):
         filled(2).label(numbers, labels)
 
 
+@pytest.mark.parametrize("numbers", [[5, 4], [5, 5]])
+def test_label__takes_one_for_each_row_and_nothing_of_a_request_with_more(numbers: list[int]):
+    rows = filled(2)
+    rows.label([4], [1])
+    with pytest.raises(RowsError, match=rf"row {numbers[1]} has a label already"):
+        rows.label(numbers, [2, 3])
+    assert told(rows)["label_rows"].tolist() == [4]
+    assert rows.label([5], [2]) == 2
+    assert told(rows)["labels"].tolist() == [1, 2]
+
+
+def test_label__forgets_the_oldest_beyond_what_is_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gnncompose.deployment.rows.MOST_LABELS", 2)
+    rows = filled(2)
+    for row in range(4):
+        rows.label([row], [10 * row])
+    found = told(rows, label=1)
+    assert (found["label_rows"].tolist(), found["labels"].tolist()) == ([2, 3], [20, 30])
+    assert int(found["next_label"]) == 4
+
+
 def test_answers_of__finds_each_row_that_is_kept():
     rows = filled(300, size=2)
     found = rows.answers_of([0, 599, 301, 600])
