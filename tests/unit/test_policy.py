@@ -267,7 +267,7 @@ def test_load_policy__names_the_mistake(tmp_path):
     with pytest.raises(GnncomposeError, match="no such checkpoint"):
         load_policy(str(path), Gine())
     path.write_bytes(b"no archive")
-    with pytest.raises(GnncomposeError, match="no readable checkpoint"):
+    with pytest.raises(GnncomposeError, match="is no checkpoint, or a damaged one"):
         load_policy(str(path), Gine())
     torch.save({**policy_to_checkpoint(policy()), "encoder": "theirs.Encoder"}, path)
     with pytest.raises(GnncomposeError, match=r"holds a theirs\.Encoder"):

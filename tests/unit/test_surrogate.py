@@ -225,7 +225,7 @@ def test_checkpoint__missing_or_damaged_is_told(tmp_path):
     with pytest.raises(GnncomposeError, match="no such checkpoint"):
         load_kernel(str(tmp_path / "none.pt"), RECIPE)
     (tmp_path / "damaged.pt").write_bytes(b"PK")
-    with pytest.raises(GnncomposeError, match="no readable checkpoint"):
+    with pytest.raises(GnncomposeError, match="is no checkpoint, or a damaged one"):
         load_kernel(str(tmp_path / "damaged.pt"), RECIPE)
     torch.save([1.0], tmp_path / "list.pt")
     with pytest.raises(GnncomposeError, match="holds a list, no checkpoint"):
