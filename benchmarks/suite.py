@@ -11,14 +11,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnncompose.catalog.catalog import read_document
-from gnncompose.errors import GnncomposeError
+from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
 from gnncompose.launch import resource_directory
 
 HERE = Path(__file__).resolve().parent
 SUITES = HERE / "suites"
 RESULTS = HERE / "results"
 RUNS = HERE.parent / "runs"
-USAGE_ERROR = 2
 Key = tuple[str, str, str, str, int, int]
 
 
@@ -205,5 +204,5 @@ def run_script(main: Callable[[list[str]], int]) -> None:
         code = USAGE_ERROR
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     raise SystemExit(code)

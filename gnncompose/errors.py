@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LONGEST_MESSAGE = 2000
+USAGE_ERROR = 2  # exit code of a command that a mistake of the user's kept from its work
 INTERRUPTED = 130  # exit code of what was ended by Ctrl-C, as shells have it
 
 

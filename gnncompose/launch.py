@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hydra.experimental.callback import Callback
 
-from gnncompose.errors import INTERRUPTED, GnncomposeError
+from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
 from gnncompose.resuming import Resumed, resumed
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ HYDRA_FLAGS = (
     *("help", "hydra_help", "version", "cfg", "resolve", "package", "run", "multirun", "shell_completion"),
     *("config_path", "config_name", "config_dir", "experimental_rerun", "info"),
 )
-USAGE_ERROR = 2
 HYDRA_FILES = {".hydra", "multirun.yaml"}
 EXTRAS = {"joblib": "sweep", "submitit_local": "sweep", "submitit_slurm": "sweep", "ray": "sweep-ray"}  # of launchers
 Job = Callable[["DictConfig"], None]

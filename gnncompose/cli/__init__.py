@@ -18,9 +18,8 @@ from gnncompose.cli.store import stores
 from gnncompose.cli.summary import summaries
 from gnncompose.cli.task import tasks
 from gnncompose.cli.trust import trusts
-from gnncompose.errors import INTERRUPTED, GnncomposeError
+from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
 
-USAGE_ERROR = 2
 # Click's class, which some versions of typer depend on and others bring along; BadParameter derives from it in both.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
