@@ -79,9 +79,10 @@ class Admin:
         with np.load(io.BytesIO(self._asked(f"/rows?since={since}&label={label}")), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def deploy(self, composition: Composition, reason: str, **trial: object) -> int:
-        """Deploy, or try as `how` and `share` say; the version."""
-        fields = {"composition": composition_to_json(composition), "reason": reason, **trial}
+    def deploy(self, composition: Composition, reason: str, how: str = "swap", share: float | None = None) -> int:
+        """Deploy, or try on a share of the requests; the version."""
+        fields = {"composition": composition_to_json(composition), "reason": reason, "how": how}
+        fields |= {} if share is None else {"share": share}
         return self._document("/deploy", fields)["version"]
 
     def change(self, what: str, **fields: object) -> dict[str, Any]:
