@@ -24,6 +24,7 @@ from gnncompose.agents.agent import Proposals
 from gnncompose.agents.exploration import Exploration
 from gnncompose.agents.novelty import Novelty
 from gnncompose.agents.replay import Replay
+from gnncompose.agents.restarts import Restarts
 from gnncompose.agents.returns import n_step_returns
 from gnncompose.agents.visited import Step, Visit, Visited
 from gnncompose.composition.space import Space
@@ -130,8 +131,7 @@ class DQN:
         self._policy = run.online
         start = run.take_in((yield space.start))
         while start.successors:
-            restart = generator.random() < self.restart_probability
-            yield from run.episode(run.visited.best if restart else start)
+            yield from run.episode(run.restarts.begin(start))
 
     def checkpoint(self) -> dict[str, Any] | None:
         """The policy of the latest run, or the one to begin with; None where there is neither."""
@@ -157,6 +157,7 @@ class _Run:
         self.budget = budget
         self.generator = generator
         self.visited = Visited(space)
+        self.restarts = Restarts(self.visited, agent.restart_probability, generator)
         self.novelty = Novelty()
         self.replay: Replay[tuple[str, int, int], Transition] = Replay(agent.replay_capacity, agent.priority)
         seed = int(generator.integers(2**31))
@@ -196,6 +197,7 @@ class _Run:
             if edit == visit.stop:
                 break
             after = self.take_in((yield visit.successors[edit]))
+            self.restarts.step()
             steps.append(Step(visit, edit, after))
             visit = after
         # Stop is worth 0 in every state, so an episode that it ended needs no transition for it: the value of

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gnncompose.agents.evaluations import Evaluations
+from gnncompose.agents.restarts import Restarts
 from gnncompose.agents.settings import Settings
 from gnncompose.agents.visited import Visit, Visited
 from gnncompose.composition.space import Space
@@ -86,7 +87,7 @@ class Rollouts:
         self._settings = Settings(space) if policy.continuous else None
         self._budget = budget
         self._horizon = horizon
-        self._restart_probability = restart_probability
+        self._restarts = Restarts(self.visited, restart_probability, generator)
         self._unvisited_only = unvisited_only
         self._generator = generator
 
@@ -100,7 +101,7 @@ class Rollouts:
 
     def episode(self, policy: Policy, start: Visit) -> Episode:
         """Walk one episode; returns its turns."""
-        visit = self.visited.best if self._generator.random() < self._restart_probability else start
+        visit = self._restarts.begin(start)
         turns: list[Turn] = []
         known = len(self.visited.by_id)
         for _ in range(self._horizon):
@@ -124,6 +125,7 @@ class Rollouts:
                 log_probability += float(share_log_density(chosen, torch.tensor([share])))
             terminated = edit == visit.stop
             after = visit if terminated else self.take_in((yield self._target(visit, edit, share, allowed)))
+            self._restarts.step()
             reward = after.reward - visit.reward
             turn = Turn(visit, offered, drawn, share, log_probability, reward, after, terminated, left, evaluated)
             turns.append(turn)

@@ -105,6 +105,12 @@ class Visited:
         """The visit with the highest reward; the earliest of equals."""
         return max(self.by_id.values(), key=lambda visit: visit.reward)
 
+    @property
+    def frontier(self) -> Visit:
+        """The visit with the highest reward that has an unvisited successor; the best where none has."""
+        able = [visit for visit in self.by_id.values() if len(visit.known) <= visit.stop]
+        return max(able, key=lambda visit: visit.reward, default=self.best)
+
     def unvisited(self, visit: Visit) -> list[int]:
         """Numbers of the edits that lead to compositions not evaluated yet."""
         return [edit for edit, successor in enumerate(visit.successors) if successor.id not in self.by_id]
