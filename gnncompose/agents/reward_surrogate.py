@@ -78,7 +78,8 @@ class View:
         count = len(self._kernels)
         self._points: dict[str, int] = {}
         empty = (count, 0, EMBEDDING_DIM), (count, 0), (0, len(self.groups))
-        self._all = Points.of(*(torch.zeros(shape, dtype=torch.float64) for shape in empty))
+        self._room = Points.of(*(torch.zeros(shape, dtype=torch.float64) for shape in empty))
+        self._all = self._room.first(0)
         self.load = np.zeros((0, 4))
 
     def __len__(self) -> int:
@@ -86,19 +87,29 @@ class View:
 
     def __call__(self, compositions: Sequence[Composition]) -> Numbers:
         """The points of compositions; those that are new are encoded."""
-        new = list({c.id: c for c in compositions if c.id not in self._points}.values())
+        ids = [composition.id for composition in compositions]
+        new = list({key: c for key, c in zip(ids, compositions, strict=True) if key not in self._points}.values())
         for start in range(0, len(new), AT_ONCE):
             self._encode(new[start : start + AT_ONCE])
-        return np.array([self._points[composition.id] for composition in compositions], dtype=np.int64)
+        return np.array([self._points[key] for key in ids], dtype=np.int64)
 
     def _encode(self, new: Sequence[Composition]) -> None:
         graphs = self._graphs_of(new)
         with torch.no_grad():
             embeddings, means = zip(*(kernel(graphs) for kernel in self._kernels), strict=True)
         told = torch.stack(embeddings).double(), torch.stack(means).double(), torch.from_numpy(self._describe(new))
-        self._all = self._all.joined(Points.of(*told))
+        self._append(Points.of(*told))
         self.load = np.concatenate([self.load, self._loads_of(new)])
         self._points |= {c.id: point for point, c in enumerate(new, start=len(self._points))}
+
+    def _append(self, new: Points) -> None:
+        """Add points to the table, which doubles where they find no room."""
+        first, last = len(self), len(self) + new.mean.shape[-1]
+        if last > self._room.mean.shape[-1]:
+            self._room = self._all.joined(new)
+            self._room = self._room.joined(self._room)
+        self._room.put(first, new)
+        self._all = self._room.first(last)
 
     def points(self, kernel: int) -> Points:
         """All points as the process of a kernel sees them."""
@@ -234,11 +245,11 @@ class Beside:
         self._view = view
         self._old = old
         self._process = AnovaProcess(view.groups)
-        self.begin()
+        self._conditioned = Conditioned(self)
 
     def begin(self) -> None:
         """Begin anew with nothing told, the variances as they are."""
-        self._conditioned = Conditioned(self)
+        self._conditioned.begin()
 
     def fit(self, trials: Sequence[Trial]) -> None:
         """Fit the variances."""

@@ -220,7 +220,7 @@ class Composition:
     def __hash__(self) -> int:
         return hash(self.root.id)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Id of the root: equal ids give equal outputs."""
         return self.root.id

@@ -1,8 +1,9 @@
 """A Gaussian process over a table of points that grows, conditioned on some of them.
 
 A decision of a search adds one value and a few candidates to those of the decision before. So the Cholesky factor of
-what was told and its products with all points are kept and extended by rows and columns (Golub and Van Loan, Matrix
-Computations, §4.2); to compute them anew would cost as much as all decisions before together.
+what was told and its products with points are kept and extended by rows and columns (Golub and Van Loan, Matrix
+Computations, §4.2); to compute them anew would cost as much as all decisions before together. A point's products are
+extended when it is asked for: most points of a long search are candidates no more.
 """
 
 from __future__ import annotations
@@ -61,17 +62,19 @@ class Conditioned:
         """Begin with nothing told.
 
         Args:
-            covariance: Of the points. What it says of the points that it has must not change from here on.
+            covariance: Of the points. What it says of the points that it has must not change without `begin`.
         """
         self._covariance = covariance
         self._half = np.zeros((0, 0))  # [point, told], with room to grow: L⁻¹ times covariances, transposed
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin anew with nothing told, where the covariance says something else or has other points."""
         self._told = np.zeros(0, dtype=np.int64)
         self._lower = np.zeros((0, 0))
         self._variance = np.zeros(0)  # of each point, with nothing told
-        self._taken = np.zeros(0)  # off that
+        self._taken = np.zeros(0)  # off that, by what was told when the point was asked for last
+        self._known = np.zeros(0, dtype=np.int64)  # how much that was: columns of `_half` that hold
 
     def __call__(self, told: Numbers, values: Vector, asked: Numbers) -> Given:
         """Condition on values.
@@ -85,10 +88,11 @@ class Conditioned:
             scipy.linalg.LinAlgError: The covariance of the points is none, within rounding.
         """
         if not np.array_equal(told[: len(self._told)], self._told):
-            self._begin()
+            self.begin()
         self._take_points()
         if len(told) > len(self._told):
             self._tell(told[len(self._told) :])
+        self._extend(asked)
         white = solve_triangular(self._lower, values, lower=True) if len(told) else values
         return Given(
             mean=self._half[asked, : len(told)] @ white,
@@ -97,33 +101,44 @@ class Conditioned:
         )
 
     def _take_points(self) -> None:
-        """Extend by the points that the table has more than before."""
-        first, last, told = len(self._taken), len(self._covariance), len(self._told)
+        """Make room for the points that the table has more than before."""
+        first, last = len(self._known), len(self._covariance)
         if first == last:
             return
-        self._make_room(last, told)
-        halves = np.zeros((last - first, told))
-        if halves.size:
-            cross = self._covariance.between(self._told, slice(first, last))
-            halves = solve_triangular(self._lower, cross, lower=True).T
-        self._half[first:last, :told] = halves
+        self._make_room(last, len(self._told))
         self._variance = np.append(self._variance, self._covariance.at(slice(first, last)))
-        self._taken = np.append(self._taken, (halves**2).sum(axis=1))
+        self._taken = np.append(self._taken, np.zeros(last - first))
+        self._known = np.append(self._known, np.zeros(last - first, dtype=np.int64))
 
     def _tell(self, new: Numbers) -> None:
-        """Extend by further points with values."""
-        points, told, count = len(self._taken), len(self._told), len(new)
-        self._make_room(points, told + count)
-        half = self._half[:points, :told]
-        own = half[new]
+        """Extend the factor by further points with values."""
+        self._extend(new)
+        told, count = len(self._told), len(new)
+        own = self._half[new, :told]
         left = self._covariance.between(new, new) + self._covariance.noise * np.eye(count) - own @ own.T
         corner = cholesky(left, lower=True)
-        cross = self._covariance.between(new, slice(0, points)) - own @ half.T
-        halves = solve_triangular(corner, cross, lower=True)
-        self._half[:points, told : told + count] = halves.T
-        self._taken += (halves**2).sum(axis=0)
         self._lower = np.block([[self._lower, np.zeros((told, count))], [own, corner]])
         self._told = np.append(self._told, new)
+        self._make_room(len(self._known), told + count)
+
+    def _extend(self, points: Numbers) -> None:
+        """Extend the products of points by what was told since they were asked for.
+
+        Those that missed about as much are extended together, by as much as the one of them that missed most.
+        """
+        told = len(self._told)
+        missed = told - self._known[points]
+        octaves = np.frexp(missed)[1]
+        for octave in np.unique(octaves[missed > 0]):
+            late = points[octaves == octave]
+            since = int(self._known[late].min())
+            cross = self._covariance.between(self._told[since:], late)
+            cross -= self._lower[since:, :since] @ self._half[late, :since].T
+            halves = solve_triangular(self._lower[since:, since:], cross, lower=True).T
+            self._half[late, since:told] = halves
+            again = np.arange(since, told) < self._known[late, None]
+            self._taken[late] += np.where(again, 0.0, halves**2).sum(axis=1)
+            self._known[late] = told
 
     def _make_room(self, points: int, told: int) -> None:
         rows, columns = self._half.shape

@@ -52,6 +52,9 @@ def group_numbers(groups: Sequence[str]) -> Int[Tensor, " feature"]:
     return torch.tensor([GROUPS.index(group) for group in groups])
 
 
+POINT_AXES = (-2, -1, -2, -1)  # of the parts of `Points`
+
+
 class Points(NamedTuple):
     """Compositions as the process sees them; leading axes may be sets of them.
 
@@ -60,24 +63,30 @@ class Points(NamedTuple):
         mean: float[point]: what is expected before anything was evaluated.
         features: float[point, feature]: of the catalog's own operators.
         length: float[point]: squared, of the embedding.
-        squares: float[point, feature]: of the features.
     """
 
     embedding: Tensor
     mean: Tensor
     features: Tensor
     length: Tensor
-    squares: Tensor
 
     @classmethod
     def of(cls, embedding: Tensor, mean: Tensor, features: Tensor) -> Points:
         """Points, and what covariances need of each time and again."""
-        return cls(embedding, mean, features, embedding.square().sum(-1), features.square())
+        return cls(embedding, mean, features, embedding.square().sum(-1))
+
+    def first(self, count: int) -> Points:
+        """So many of the points, as views."""
+        return Points(*(part.narrow(axis, 0, count) for part, axis in zip(self, POINT_AXES, strict=True)))
 
     def joined(self, more: Points) -> Points:
         """These points, then more."""
-        axes = (-2, -1, -2, -1, -2)
-        return Points(*(torch.cat([own, new], axis) for own, new, axis in zip(self, more, axes, strict=True)))
+        return Points(*(torch.cat([own, new], axis) for own, new, axis in zip(self, more, POINT_AXES, strict=True)))
+
+    def put(self, first: int, more: Points) -> None:
+        """Replace points from the one of this number on."""
+        for part, new, axis in zip(self, more, POINT_AXES, strict=True):
+            part.narrow(axis, first, new.shape[axis]).copy_(new)
 
     def at(self, points: Numbers | slice) -> Points:
         """Some of the points."""
@@ -128,7 +137,7 @@ def covariance(
     scale = variances[first : first + len(GROUPS)][group]
     left = a.features * scale
     main = left @ b.features.mT
-    pairs = 0.5 * (main.square() - left.square() @ b.squares.mT)
+    pairs = 0.5 * (main.square() - left.square() @ b.features.square().mT)
     deep = variances[1] * inner / dim + variances[2] * torch.exp(-0.5 * distance.clamp(min=0.0) / dim)
     return variances[0] + deep + main + variances[-2] * pairs
 
@@ -166,11 +175,11 @@ class DeepKernelProcess:
         self._group = group
         self._deviation = deviation
         self.log_variances = self._prior.clone()
-        self.begin()
+        self._conditioned = Conditioned(self)
 
     def begin(self) -> None:
         """Begin anew with nothing told, the variances as they are."""
-        self._conditioned = Conditioned(self)
+        self._conditioned.begin()
 
     def fit(self, told: Numbers, values: Float[np.ndarray, " point"]) -> None:
         """Set the variances to where marginal likelihood times prior is largest, from where they are."""
@@ -219,7 +228,7 @@ class DeepKernelProcess:
         """Variance of each point, without noise: the diagonal of its covariances."""
         own = self._points().at(points)
         variances, dim, first = self.log_variances.exp(), own.embedding.shape[-1], len(TERMS) - len(GROUPS) - 2
-        squares = own.squares * variances[first : first + len(GROUPS)][self._group]
+        squares = own.features.square() * variances[first : first + len(GROUPS)][self._group]
         main = squares.sum(-1)
         pairs = 0.5 * (main.square() - squares.square().sum(-1))
         deep = variances[1] * own.length / dim + variances[2]
