@@ -1,4 +1,4 @@
-"""Every command that the documentation shows is one that the command line takes."""
+"""Every command that the documentation shows is one that the command line takes, every figure a published one."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from gnncompose.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [page for page in ROOT.glob("docs/*.md") if page.name not in TUTORIALS]  # these are followed whole elsewhere
+RESULTS = sorted((ROOT / "benchmarks" / "results").iterdir())
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *PAGES]
 
 
@@ -89,3 +90,24 @@ SNIPPETS = [
 def test_documentation__snippets_run(name: str, code: str, digits_directory: Path, capsys) -> None:
     exec(compile(code, name, "exec"), {"directory": digits_directory})
     assert capsys.readouterr().out
+
+
+def figures(text: str) -> list[dict[str, str]]:
+    """Rows of the first table of agents in a text, by the heads of their columns."""
+    lines = text[text.index("|  | regret at 10 |") :].split("\n\n")[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("document", "suite", "marker"),
+    [
+        ("README.md", "mixed", "## Results"),
+        *(("benchmarks/README.md", path.name, f"`suite={path.name}`:") for path in RESULTS if (path / "rows").is_dir()),
+    ],
+)
+def test_documentation__shows_the_published_figures(document: str, suite: str, marker: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    shown_rows = figures(text[text.index(marker) :])
+    published = figures((ROOT / "benchmarks" / "results" / suite / "table.md").read_text(encoding="utf-8"))
+    assert shown_rows == [{head: row[head] for head in shown_rows[0]} for row in published]
