@@ -289,7 +289,7 @@ class Beside:
     def __len__(self) -> int:
         return len(self._view)
 
-    def between(self, some: Numbers | slice, others: Numbers | slice) -> Float[np.ndarray, "point other"]:
+    def between(self, some: Numbers, others: Numbers) -> Float[np.ndarray, "point other"]:
         """Covariances of points with others, without noise."""
         return self._process.covariance(self._view.features[some], self._view.features[others])
 

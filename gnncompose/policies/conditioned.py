@@ -32,7 +32,7 @@ class Covariance(Protocol):
         """Points that there are by now."""
         ...
 
-    def between(self, some: Numbers | slice, others: Numbers | slice) -> Matrix:
+    def between(self, some: Numbers, others: Numbers) -> Matrix:
         """Covariances of points with others, without noise."""
         ...
 

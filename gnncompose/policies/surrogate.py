@@ -219,7 +219,7 @@ class DeepKernelProcess:
     def __len__(self) -> int:
         return len(self._points().mean)
 
-    def between(self, some: Numbers | slice, others: Numbers | slice) -> Float[np.ndarray, "point other"]:
+    def between(self, some: Numbers, others: Numbers) -> Float[np.ndarray, "point other"]:
         """Covariances of points with others, without noise."""
         points = self._points()
         return covariance(self.log_variances, points.at(some), points.at(others), self._group).numpy()
