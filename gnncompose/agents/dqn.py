@@ -70,7 +70,7 @@ class DQN:
         replay_known: bool = True,
         replay_capacity: int = 20_000,
         batch_size: int = 32,
-        updates_per_evaluation: int = 4,
+        updates_per_evaluation: int = 8,
         target_interval: int = 50,
         dueling: bool = False,
         priority: float = 0.0,
