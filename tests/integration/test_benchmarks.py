@@ -1,5 +1,6 @@
 """The benchmark from the command line: rows that are missing are run, rows that were changed by hand are found."""
 
+import itertools
 import json
 import os
 import shutil
@@ -172,7 +173,8 @@ def test_table__leaves_out_and_names_an_agent_that_lacks_rows(place: Path, copie
 def test_validate__finds_that_all_hold(place: Path, filled: Path) -> None:
     done = script(place, "validate", f"rows={filled / 'rows'}", "jobs=1")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {"suite": "tiny", "rows": 12, "hold": 12, "do_not_hold": 0}
+    figures = {"suite": "tiny", "rows": 12, "hold": 12, "do_not_hold": 0, "searched_again": 12}
+    assert json.loads(done.stdout.splitlines()[-1]) == figures
 
 
 def tampered(rows: list[Row]) -> list[str]:
@@ -201,6 +203,19 @@ def test_validate__names_every_row_that_was_changed_by_hand(place: Path, copied:
     lines = [line for line in done.stderr.splitlines() if line.startswith("does not hold: ")]
     assert len(lines) == 11, (changed, lines)
     assert json.loads(done.stdout.splitlines()[-1])["hold"] == 1
+
+
+def test_validate__looks_rows_up_that_it_does_not_search_again(place: Path, copied: Path) -> None:
+    arguments = [f"rows={copied / 'rows'}", "jobs=1", "searches=1"]
+    done = script(place, "validate", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["searched_again"] == 3
+    rows = read_rows(copied / "rows")
+    for row, name in zip(rows, itertools.cycle(["found_test_score", "best_single_reward", "optimum"]), strict=False):
+        row[name] += 1e-6  # type: ignore[operator]
+    write_rows(rows, copied / "rows")
+    done = script(place, "validate", *arguments)
+    assert json.loads(done.stdout.splitlines()[-1])["do_not_hold"] == 12, done.stderr
 
 
 def test_validate__compares_measured_rows_within_the_noise(place: Path, copied: Path) -> None:
