@@ -5,14 +5,16 @@
 Reads the rows of a suite with the agents `gnn_ts` and `gnn_ts_pretrained`, whose surrogate of a task was trained on all
 tables but that task's (benchmarks/surrogates/). `correlation` is Spearman's, over 1,000 compositions drawn from the
 task's table, between the score in the case's condition and what the surrogate expects before it saw any evaluation of
-the task. Evaluations are medians over seeds until 95 % of the way from the start to the best was gone. The table goes
-to runs/SUITE/table/transfer.md; with `publish=true` to benchmarks/results/SUITE/transfer.md.
+the task. Evaluations are medians over seeds until 95 % of the way from the start to the best was gone. A second table
+sums the cases up, by how much the others tell of them. Both go to runs/SUITE/table/transfer.md; with `publish=true` to
+benchmarks/results/SUITE/transfer.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from analysis import Case, Results, collect
@@ -26,6 +28,9 @@ from gnncompose.stats import censored_median, interquartile_mean
 TAUGHT, PLAIN = "gnn_ts_pretrained", "gnn_ts"
 RIVALS = ("gp_ts", "local_search")
 EARLY, SHARE, SAMPLED = 5, 0.95, 1000
+BANDS = {".5 and more": (0.5, 1.01), "0 to .5": (0.0, 0.5), "below 0": (-1.01, 0.0)}
+TIMES = (2, 5, 10)
+NOTE = "Cases by their factor; the budget stands for the evaluations of who did not get there."
 
 
 def correlation(case: Case) -> float:
@@ -49,21 +54,67 @@ def correlation(case: Case) -> float:
     return float(spearmanr(expected.numpy(), table.figures(condition, "validation").score[rows]).statistic)
 
 
-def line(results: Results, case: Case) -> tuple[str, ...]:
-    """The row of one case."""
+@dataclass(frozen=True)
+class Transfer:
+    """What pre-training gives in one case.
+
+    Attributes:
+        case: Task and condition.
+        correlation: See `correlation`.
+        needed: Evaluations to 95 % of the way, by agent; infinity where the budget did not suffice.
+        early: Normalised regret at five evaluations, of the pre-trained agent and of the planner.
+        single: Normalised regret of the best single model.
+    """
+
+    case: Case
+    correlation: float
+    needed: Mapping[str, float]
+    early: tuple[float, float]
+    single: float
+
+    def factor(self, rival: str, budget: int) -> float:
+        """How many times as many evaluations a rival needs; the budget stands for what it did not suffice for."""
+        return min(self.needed[rival], budget) / min(self.needed[TAUGHT], budget)
+
+
+def transfer_of(results: Results, case: Case) -> Transfer:
+    """The figures of one case."""
     own = results.only(case)
     needed = {a: float(censored_median(own.evaluations_to(a, SHARE).ravel())) for a in (TAUGHT, PLAIN, *RIVALS)}
-    shown = [f"> {results.budgets[-1]}" if math.isinf(count) else f"{count:.0f}" for count in needed.values()]
-    factors = [_factor(needed[rival], needed[TAUGHT], results.budgets[-1]) for rival in RIVALS]
-    early = [f"{float(interquartile_mean(own.regrets(agent, EARLY).ravel())):.3f}" for agent in (TAUGHT, "ipa")]
+    taught, planner = (float(interquartile_mean(own.regrets(agent, EARLY).ravel())) for agent in (TAUGHT, "ipa"))
     single = float(interquartile_mean(_best_single(own).ravel()))
-    return ("/".join(case), f"{correlation(case):.2f}", *shown, *factors, *early, f"{single:.3f}")
+    return Transfer(case, correlation(case), needed, (taught, planner), single)
+
+
+def line(transfer: Transfer, budget: int) -> tuple[str, ...]:
+    """The row of one case."""
+    shown = [f"> {budget}" if math.isinf(count) else f"{count:.0f}" for count in transfer.needed.values()]
+    factors = [_factor(transfer.needed[rival], transfer.needed[TAUGHT], budget) for rival in RIVALS]
+    regrets = [f"{regret:.3f}" for regret in (*transfer.early, transfer.single)]
+    return ("/".join(transfer.case), f"{transfer.correlation:.2f}", *shown, *factors, *regrets)
 
 
 def _factor(rival: float, own: float, budget: int) -> str:
     if math.isinf(own):
         return "–"
     return f"> {budget / own:.1f}" if math.isinf(rival) else f"{rival / own:.1f}"
+
+
+def summary(transfers: Sequence[Transfer], budget: int) -> list[tuple[str, ...]]:
+    """A row for each band of correlations that has cases."""
+    rows = []
+    for name, (low, high) in BANDS.items():
+        some = [transfer for transfer in transfers if low <= transfer.correlation < high]
+        if some:
+            told = [entry for rival in RIVALS for entry in _told([transfer.factor(rival, budget) for transfer in some])]
+            rows.append((name, str(len(some)), *told))
+    return rows
+
+
+def _told(factors: Sequence[float]) -> list[str]:
+    """Their median, how many are so large, and how many are below 1."""
+    counts = [sum(factor >= times for factor in factors) for times in TIMES]
+    return [f"{np.median(factors):.1f}", *map(str, counts), str(sum(factor < 1 for factor in factors))]
 
 
 def _best_single(results: Results) -> np.ndarray:
@@ -87,9 +138,20 @@ def main(arguments: Sequence[str]) -> int:
     header = ["", "correlation", *(f"{agent}, evaluations" for agent in (TAUGHT, PLAIN, *RIVALS))]
     header += [f"{rival} / {TAUGHT}" for rival in RIVALS]
     header += [f"{TAUGHT}, regret at {EARLY}", f"ipa, regret at {EARLY}", "best single model, regret"]
-    lines = [line(results, case) for case in tqdm(results.cases, desc="transfer", unit="case")]
-    sheet = Sheet(f"{name}: what pre-training gives", tuple(header), tuple(lines), "")
-    text = markdown([sheet])
+    transfers = [transfer_of(results, case) for case in tqdm(results.cases, desc="transfer", unit="case")]
+    lines = [line(transfer, results.budgets[-1]) for transfer in transfers]
+    columns = ["median", *(f"≥ {times}" for times in TIMES), "< 1"]
+    sums = ["correlation", "cases", *(f"{rival} / {TAUGHT}, {column}" for rival in RIVALS for column in columns)]
+    sheets = [
+        Sheet(f"{name}: what pre-training gives", tuple(header), tuple(lines), ""),
+        Sheet(
+            f"{name}: by how much the other tasks tell",
+            tuple(sums),
+            tuple(summary(transfers, results.budgets[-1])),
+            NOTE,
+        ),
+    ]
+    text = markdown(sheets)
     print(text)
     folder = RESULTS / name if given["publish"] == "true" else RUNS / name / "table"
     folder.mkdir(parents=True, exist_ok=True)

@@ -92,10 +92,16 @@ def test_documentation__snippets_run(name: str, code: str, digits_directory: Pat
     assert capsys.readouterr().out
 
 
+def table(text: str, beginning: str) -> list[list[str]]:
+    """The first table of a text that begins so: its head, and its rows."""
+    lines = text[text.index(beginning) :].split("\n\n")[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [head, *rows]
+
+
 def figures(text: str) -> list[dict[str, str]]:
     """Rows of the first table of agents in a text, by the heads of their columns."""
-    lines = text[text.index("|  | regret at 10 |") :].split("\n\n")[0].splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, *rows = table(text, "|  | regret at 10 |")
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
@@ -111,3 +117,10 @@ def test_documentation__shows_the_published_figures(document: str, suite: str, m
     shown_rows = figures(text[text.index(marker) :])
     published = figures((ROOT / "benchmarks" / "results" / suite / "table.md").read_text(encoding="utf-8"))
     assert shown_rows == [{head: row[head] for head in shown_rows[0]} for row in published]
+
+
+@pytest.mark.parametrize(("suite", "beginning"), [("mixed", "|  | correlation |"), ("full", "| correlation | cases |")])
+def test_documentation__shows_what_pretraining_gives(suite: str, beginning: str) -> None:
+    documents = "benchmarks/README.md", f"benchmarks/results/{suite}/transfer.md"
+    shown_rows, published = (table((ROOT / path).read_text(encoding="utf-8"), beginning)[1:] for path in documents)
+    assert shown_rows == [[name.removesuffix(f"/{suite}"), *row] for name, *row in published]
