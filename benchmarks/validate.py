@@ -10,7 +10,7 @@ evaluations), what was found and the best single model are measured again: score
 differ by the suite's noise, and the reward must follow from the row's own figures.
 
 `searches=N` runs only N searches of each agent again, always the same ones; of the other rows what was found and the
-best single model are looked up again, which takes seconds where searches take hours.
+best single model are looked up again, which takes minutes where searches take hours.
 
 `rows` is the folder of the rows, by default benchmarks/results/SUITE/rows. The last line is one JSON object; the exit
 code is 1 where a row does not hold.
@@ -225,7 +225,7 @@ def examine(
         if times[key_of(row)] > 1:
             found[number].append("stands twice")
     sound = {number: cell for number, cell in cells.items() if cell is not None and not found[number]}
-    to_search = set() if not suite.repeatable else set(sound)
+    to_search = set(sound) if suite.repeatable else set()
     if searches is not None:
         to_search &= drawn({number: rows[number] for number in sound}, searches)
     measuring = Remeasuring(suite.noise)
