@@ -1,6 +1,7 @@
 """What every agent keeps to, whatever it does."""
 
 import random
+import tempfile
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_agent__same_seed_gives_the_same_run(make):
     assert torch.equal(state, torch.random.get_rng_state()), "torch's global random state was touched"
     assert random.getstate() == pythons, "Python's global random state was touched"
     assert str(np.random.get_state()) == str(numpys), "NumPy's global random state was touched"  # noqa: NPY002
+
+
+@each_agent
+def test_agent__leaves_nothing_on_disk(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run(make, tiny_space(), 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 @each_agent

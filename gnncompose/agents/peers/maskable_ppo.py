@@ -83,6 +83,7 @@ class Sb3MaskablePPO:
         from gymnasium.spaces import Dict
         from gymnasium.wrappers import FilterObservation
         from sb3_contrib import MaskablePPO
+        from stable_baselines3.common.logger import Logger
 
         from gnncompose.envs.compose import ComposeEnv
 
@@ -96,7 +97,7 @@ class Sb3MaskablePPO:
         )
         assert isinstance(env.observation_space, Dict)
         seen = [name for name in env.observation_space if name != "mask"]
-        return MaskablePPO(
+        model = MaskablePPO(
             "MultiInputPolicy",
             FilterObservation(env, seen),
             learning_rate=self.learning_rate,
@@ -108,6 +109,8 @@ class Sb3MaskablePPO:
             seed=seed,
             device="cpu",
         )
+        model.set_logger(Logger(folder=None, output_formats=[]))  # its own makes a folder for each run
+        return model
 
     def checkpoint(self) -> dict[str, Any] | None:
         """Weights of the latest run's policy; None before the first."""
