@@ -128,7 +128,8 @@ def test_agent__leaves_nothing_on_disk(make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run(make, tiny_space(), 5)
-    assert list(tmp_path.iterdir()) == []
+    # PyG renders its message passing into a temporary module, once a process, and leaves it.
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("torch_geometric.")] == []
 
 
 @each_agent
