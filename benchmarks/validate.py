@@ -35,6 +35,7 @@ from rows import COLUMNS, PROVENANCE, SPLITS, TESTED, Row, curve_of, key_of, mar
 from run import CORES
 from suite import (
     RESULTS,
+    RUNS,
     BenchmarkError,
     Cell,
     Key,
@@ -250,7 +251,8 @@ def main(arguments: list[str]) -> int:
     folder = Path(given["rows"] or RESULTS / name / "rows")
     rows = [row for row in read_rows(folder, names(given["agents"])) if not tasks or row["task"] in tasks]
     if not rows:
-        raise BenchmarkError(f"{folder}: holds no rows to replay; run python benchmarks/run.py suite={name}")
+        hint = f"python benchmarks/run.py suite={given['suite']} makes some, which rows={RUNS / name / 'rows'} replays"
+        raise BenchmarkError(f"{folder}: holds no rows to replay; {hint}")
     searches = None if given["searches"] == "all" else whole_number("searches", given["searches"])
     jobs = whole_number("jobs", given["jobs"])
     problems, again, largest = examine(name, suite, rows, searches, jobs, launcher)

@@ -10,6 +10,7 @@ import re
 import runpy
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -171,16 +172,29 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
 
 def _refuse_unknown(config: DictConfig, primary: Path) -> None:
     """Refuse keys that `+key=value` brought in but nothing reads."""
+    known = _parts(primary)
+    for key in map(str, config):
+        if key not in known:
+            raise GnncomposeError(_unknown_setting(key, primary))
+
+
+def _parts(primary: Path) -> dict[str, dict[str, list[str]]]:
+    """An app's settings and groups; of each, what stands in it, and in which leaves of the group."""
     import yaml
 
     document = yaml.safe_load(primary.read_text(encoding="utf-8"))
     groups = [
         key.split()[-1].split("@")[0] for entry in document["defaults"] if isinstance(entry, dict) for key in entry
     ]
-    known = {*document, *groups} - {"defaults", "hydra"}
-    for key in map(str, config):
-        if key not in known:
-            raise GnncomposeError(f"{key}: there is no such setting; {_near(key, sorted(known))}")
+    found: dict[str, dict[str, list[str]]] = {
+        key: {name: [key] for name in value} if isinstance(value, dict) else {} for key, value in document.items()
+    }
+    for group in groups:
+        found[group] = defaultdict(list)
+        for path in sorted((primary.parent / group).glob("*.yaml")):
+            for name in yaml.safe_load(path.read_text(encoding="utf-8")) or ():
+                found[group][name].append(f"{group}={path.stem}")
+    return {key: value for key, value in found.items() if key not in ("defaults", "hydra")}
 
 
 def _refuse_leaf_names(config: DictConfig, directory: Path) -> None:
@@ -266,23 +280,22 @@ def _missing_leaf(group: str, name: str, directory: Path) -> str:
 
 
 def _unknown_setting(key: str, primary: Path) -> str:
-    """One line for a setting that does not exist: the leaf it belongs to, or names near to it."""
-    import yaml
-
-    directory = primary.parent
-    group = key.partition(".")[0]
-    if group != key:
-        leaves = {
-            path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (directory / group).glob("*.yaml")
-        }
-        owners = [f"{group}={leaf}" for leaf, content in leaves.items() if key.partition(".")[2] in content]
-        if owners:
-            return f"{key}: is a setting of {' or '.join(owners)} only; choose that, or leave it out"
-        options = {f"{group}.{name}" for content in leaves.values() for name in content if not name.startswith("_")}
-    else:
-        options = set(yaml.safe_load(primary.read_text(encoding="utf-8"))) - {"defaults", "hydra"}
-        options |= {path.name for path in directory.iterdir() if path.is_dir()} - {"hydra"}
-    return f"{key}: there is no such setting; {_near(key, sorted(options))}"
+    """One line for a setting that does not exist: the leaf it belongs to, how it is written, or names near to it."""
+    parts = _parts(primary)
+    top, _, name = key.partition(".")
+    if name and top in parts:
+        if name in parts[top]:
+            return f"{key}: is a setting of {' or '.join(parts[top][name])} only; choose that, or leave it out"
+        options = [f"{top}.{part}" for part in parts[top] if not part.startswith("_")]
+        return f"{key}: there is no such setting; {_near(key, sorted(options))}"
+    places = [key] if key in parts else [f"{other}.{key}" for other, inner in parts.items() if key in inner]
+    if places and (primary.parent / key).is_dir():
+        return f"{key}: is no group of its own here; write +{key}@{places[0]}=NAME"
+    if places:
+        return f"{key}: there is no such setting; did you mean {' or '.join(places)}?"
+    if key == "experiment":
+        return f"{key}: is no setting but a file of settings; write +{key}=NAME"
+    return f"{key}: there is no such setting; {_near(key, sorted(parts))}"
 
 
 def _near(name: str, options: list[str]) -> str:

@@ -14,6 +14,11 @@ MISTAKES = {
     "agent=dqnn": "agent=dqnn: there is no such agent; did you mean dqn?",
     "agent.learning_ratee=1": "agent.learning_ratee: there is no such setting; did you mean agent.learning_rate",
     "+foo=1": "foo: there is no such setting",
+    "foo.bar=1": "foo.bar: there is no such setting; there are agent, budget",
+    "checkpoint=a.pt": "checkpoint: there is no such setting; did you mean agent.checkpoint?",
+    "agent.patience=3": "agent.patience: is a setting of agent=local_search only; choose that",
+    "encoder=gatv2": "encoder: is no group of its own here; write +encoder@agent.encoder=NAME",
+    "experiment=demo": "experiment: is no setting but a file of settings; write +experiment=NAME",
     "+reward.foo=1": "unexpected keyword argument 'foo'",
     "budget=abc": "budget=abc: is no whole number",
     "budget=0": "budget=0: is no whole number from 1 up",
@@ -53,6 +58,27 @@ def test_search__answers_a_mistake_with_one_line_and_writes_nothing(
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
     assert MISTAKES[override] in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("steps=3", "steps: there is no such setting; did you mean training.steps?"),
+        ("plan.sze=3", "plan.sze: there is no such setting; did you mean plan.size"),
+        ("encoder=gatv2", "encoder: is no group of its own here; write +encoder@encoder=NAME"),
+    ],
+)
+def test_explain__names_where_a_setting_of_a_training_stands(override: str, line: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SEARCH.with_name("train.py")), override],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {line}")
     assert list(tmp_path.iterdir()) == []
 
 
