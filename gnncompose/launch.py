@@ -147,7 +147,11 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
             return
         try:
             checked(config)
-        except (Exception, KeyboardInterrupt) as problem:
+        except KeyboardInterrupt:
+            _remove_if_empty(folder)
+            goes_on = "resume" in config and folder.is_dir()
+            _fail(f"interrupted; resume={folder} goes on" if goes_on else "interrupted", INTERRUPTED)
+        except Exception as problem:
             _remove_if_empty(folder)
             line = explain(problem, primary)
             if line is None:

@@ -50,7 +50,8 @@ class ProgressTracker:
         assert self._bar is not None
         self._bar.close()
         if summary.interrupted:
-            print(f"interrupted after {summary.measurements} of {self._run.budget} evaluations", file=sys.stderr)
+            told = f"interrupted after {summary.measurements} of {self._run.budget} evaluations"
+            print(f"{told}; resume={self._run.folder} goes on", file=sys.stderr)
         elif summary.measurements < self._run.budget and not summary.predictions:
             told = f"ended after {summary.measurements} of {self._run.budget} evaluations"
             print(f"{told}: the agent asked for nothing new any more", file=sys.stderr)

@@ -159,3 +159,28 @@ def test_resume__a_training_comes_out_bit_for_bit(training, tmp_path, monkeypatc
     one, two = (json.loads((folder / "card.json").read_text())["curve"] for folder in (whole, broken))
     assert one == two
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+INTERRUPTED_TRAINING = """
+import runpy, sys
+from gnncompose.pretraining import interrupted
+
+interrupted.EVERY_S, offer = 0.0, interrupted.Checkpoint.offer
+
+def interrupting(self, state):
+    offer(self, state)
+    raise KeyboardInterrupt
+
+interrupted.Checkpoint.offer = interrupting
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_resume__an_interrupted_training_says_how_to_go_on(tmp_path: Path) -> None:
+    app = str(SEARCH.with_name("train.py"))
+    command = [sys.executable, "-c", INTERRUPTED_TRAINING, app, "tables=[series_gun_point]", "plan.compositions=60"]
+    command += ["plan.size=8", "tracker=files", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: interrupted; resume={tmp_path / 'run'} goes on"

@@ -125,7 +125,7 @@ def test_search__ends_cleanly_on_an_interrupt(digits_directory: Path, tmp_path: 
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted after" in errors
+    assert re.search(rf"interrupted after \d+ of 5000 evaluations; resume={folder} goes on\n", errors)
     run = json.loads((folder / "run.json").read_text())
     rows = parquet.read_table(folder / "evaluations.parquet").num_rows
     assert 0 < run["evaluations"] == rows < run["budget"] == 5000
