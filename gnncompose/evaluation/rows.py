@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from gnncompose.composition.edits import Edit
 from gnncompose.composition.files import composition_from_json
@@ -26,6 +27,7 @@ from gnncompose.tasks.task import Task, World
 
 FILE = "evaluations.parquet"
 NEEDED = ("composition", "score", "latency_ms_mean")
+SIGNED = ("score", "metric")
 NUMBERS = ("metric", "latency_ms_p50", "cpu_ms", "cost_usd_per_million", "peak_memory_bytes", "artifact_bytes")
 TAILS = ("latency_ms_p90", "latency_ms_p95", "latency_ms_p99", "throughput_per_s")
 TEXTS = ("world", "split", "failure")
@@ -148,11 +150,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
     lacking = [name for name in NEEDED if name not in table.column_names]
     if lacking:
         raise TableError(f"{path}: has no column {lacking[0]}; it needs {', '.join(NEEDED)}")
-    for name in table.column_names:
+    for place, name in enumerate(table.column_names):
         kind, known = table.schema.field(name).type, (*NEEDED[1:], *NUMBERS, *TAILS)
         is_number = arrow.types.is_floating(kind) or arrow.types.is_integer(kind) or arrow.types.is_null(kind)
         if name in known and not is_number:
             raise TableError(f"{path}: column {name} holds {kind}, not numbers; convert it")
+        if name in known:
+            values = table.column(name).to_numpy().astype(float)
+            _refuse_impossible(values, name, path)
+            table = table.set_column(place, name, arrow.array(values, from_pandas=True))  # NaN is as good as nothing
         is_text = arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_null(kind)
         if name in ("composition", *TEXTS) and not is_text:
             raise TableError(f"{path}: column {name} holds {kind}, not text; convert it")
@@ -161,6 +167,14 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise TableError(f"{path}: holds no rows; give a file that has some")
     return rows
+
+
+def _refuse_impossible(values: Float[np.ndarray, " row"], name: str, path: Path) -> None:
+    wrong = np.isinf(values) | ((values < 0) & (name not in SIGNED))
+    if wrong.any():
+        row = int(wrong.argmax())
+        hint = "give a finite number" if name in SIGNED else "give a finite number from 0 up"
+        raise TableError(f"{path}: row {row}: {name} is {values[row]:g}; {hint}")
 
 
 def _composition(text: str, task: Task, where: str) -> Composition:

@@ -134,10 +134,11 @@ def scatter(points: Sequence[Mark], fronts: Sequence[Front], special: Sequence[M
         points: Those that are on no front.
         fronts: Each is joined by the best that is had for so much, from left to right.
         special: Points to tell apart, drawn last.
-        labels: Names of the two axes; the horizontal one is logarithmic.
+        labels: Names of the two axes; the horizontal one is logarithmic where all lies above 0.
     """
     every = [*points, *(mark for front in fronts for mark in front.marks), *special]
-    x = _logarithmic([p.x for p in every], LEFT, WIDTH - RIGHT)
+    scale = _logarithmic if all(p.x > 0 for p in every) else _linear
+    x = scale([p.x for p in every], LEFT, WIDTH - RIGHT)
     y = _linear([p.y for p in every], HEIGHT - BOTTOM, TOP)
     if len(points) > MOST_TOLD:
         dots = "".join(f"M{x(p.x):.1f} {y(p.y):.1f}h0" for p in points)

@@ -57,6 +57,15 @@ def test_scatter__says_what_points_are_unless_they_are_too_many(count: int, told
     assert keys[-1] == "front"
 
 
+@pytest.mark.parametrize("latencies_ms", [(0.0, 0.0), (0.0, 3.0)])
+def test_scatter__draws_what_takes_no_time(latencies_ms: tuple[float, float]) -> None:
+    front = [Mark(latency_ms, 0.5, "one") for latency_ms in latencies_ms]
+    svg = ElementTree.fromstring(scatter([], [Front(front)], [], ("ms", "score")))
+    places = [float(circle.attrib["cx"]) for circle in svg.iter("circle") if circle.attrib["r"] == "4.2"]
+    assert len(places) == 2
+    assert (places[0] == places[1]) == (latencies_ms[0] == latencies_ms[1])
+
+
 def test_scatter__joins_the_front_from_left_to_right() -> None:
     front = [Mark(x, y, "") for x, y in [(4, 0.9), (1, 0.2), (2, 0.6), (3, 0.5)]]
     svg = scatter([], [Front(front)], [], ("ms", "score"))

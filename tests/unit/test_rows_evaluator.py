@@ -96,6 +96,20 @@ def test_rows__with_three_columns_do(tmp_path):
     assert (told.latency_ms_p99, told.throughput_per_s) == (None, 500.0)
 
 
+def test_rows__without_a_number_are_failures(tmp_path):
+    first, second = plain_rows(2)
+    evaluator = written(tmp_path, [first, second | {"score": float("nan")}])
+    with pytest.raises(EvaluationError, match="has no score and latency of"):
+        evaluator.evaluate(trials(2)[1].composition)
+    assert evaluator.optimum(reward_of) == reward_of(evaluator.evaluate(trials(2)[0].composition))
+
+
+def test_rows__may_know_no_latency(tmp_path):
+    evaluator = written(tmp_path, [row | {"latency_ms_mean": 0} for row in plain_rows()])
+    told = evaluator.evaluate(trials(1)[0].composition)
+    assert (told.latency_ms_mean, told.throughput_per_s) == (0.0, 0.0)
+
+
 def test_rows__of_a_world_and_a_split_are_told_apart(tmp_path):
     row, world = plain_rows(1)[0], {"condition": "clean", "resource": "cpu-1", "load": "single_stream"}
     noisy = json.dumps(world | {"condition": "noisy"})
@@ -145,6 +159,8 @@ def test_rows__begin_at_the_first_where_the_start_is_none_of_them(tmp_path):
         ({"composition": 3}, "column composition holds int64, not text"),
         ({"composition": "median(input)"}, "row 0: composition is no JSON"),
         ({"composition": "{}"}, "row 0: format: is missing"),
+        ({"latency_ms_mean": -1.0}, "row 0: latency_ms_mean is -1; give a finite number from 0 up"),
+        ({"score": float("-inf")}, "row 0: score is -inf; give a finite number"),
         ({"world": "clean"}, "row 0: world is clean; leave it out, or write it as"),
     ],
 )
