@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from gnncompose.errors import GnncomposeError
 from gnncompose.launch import application
 
 if TYPE_CHECKING:
@@ -31,13 +32,16 @@ def tune(config: DictConfig) -> None:
     from gnncompose.tuning.space import read_space
     from gnncompose.tuning.study import Tuning
 
-    def case(task: str, condition: str) -> Case:
-        overrides = [*(setting.format(name=task) for setting in config.task), f"condition={condition}"]
+    def case(name: str) -> Case:
+        task, slash, condition = str(name).rpartition("/")
+        if not slash:
+            raise GnncomposeError(f"cases={name}: is no case; write TASK/CONDITION, as in digits/mixed")
+        overrides = [*(setting.format(name=task) for setting in config.task_overrides), f"condition={condition}"]
         one = compose("search", [*overrides, *config.overrides])
         prices, world = instantiate(one.resources), World(one.condition, one.resource, one.load)
         evaluator = instantiate(one.evaluator)(instantiate(one.task), world, prices)
         reward = instantiate(one.reward).bind(evaluator.task.catalog, prices, world)
-        return Case(f"{task}/{condition}", evaluator, reward)
+        return Case(name, evaluator, reward)
 
     def agent(changes: Settings) -> Agent:
         changed = config.agent.copy()
@@ -49,7 +53,7 @@ def tune(config: DictConfig) -> None:
     space = read_space(cast("dict[str, Any]", OmegaConf.to_container(config.space)))
     own = {dial.name: OmegaConf.select(config.agent, dial.name, throw_on_missing=True) for dial in space}
     subject = Subject(settings.choices["agent"], agent, own, space)
-    cases = [case(task, condition) for task, conditions in config.tasks.items() for condition in conditions]
+    cases = [case(name) for name in config.cases]
     plan, sampler, pruner = (instantiate(config[name]) for name in ("plan", "sampler", "pruner"))
     tuning = Tuning(subject, cases, plan, config.study, config.storage, sampler, pruner, config.seed)
     set_threads(config.threads)

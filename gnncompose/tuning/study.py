@@ -191,7 +191,7 @@ class Tuning:
         for name, (middle, low, high) in fresh.items():
             print(f"  {name} settings on {self._plan.fresh_seeds} fresh seeds: {middle:.4f} [{low:.4f}, {high:.4f}]")
         if fresh and fresh["best"][0] <= fresh["own"][0]:
-            print("  no gain there: more plan.seeds, tasks or plan.trials would tell luck from merit")
+            print("  no gain there: more plan.seeds, cases or plan.trials would tell luck from merit")
         print(f"\ngnncompose search {' '.join(overrides)}\n\nfiles: {folder}")
 
     def _compare(self, settings: Settings) -> dict[str, list[float]]:

@@ -29,7 +29,14 @@ def shown(language: str) -> list[tuple[str, str]]:
     return blocks
 
 
-LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines() if line.strip()]
+def inline() -> list[str]:
+    """Commands within sentences, but for those that stand for others."""
+    texts = [re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL) for document in DOCUMENTS]
+    found = [line for text in texts for line in re.findall(r"`((?:gnncompose|python|make) [^`]+)`", text)]
+    return [" ".join(line.split()) for line in found if not re.search(r"…|resume=", line)]
+
+
+LINES = [line.strip() for _, block in shown("bash") for line in block.splitlines() if line.strip()] + inline()
 COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 
 
@@ -44,11 +51,16 @@ def app_of(command: list[str]) -> str | None:
     return next((name for name in APPS if command[1:2] == [f"experiments/{name}.py"]), None)
 
 
+def of_one_job(override: str) -> str:
+    """An override of a sweep as its first job has it."""
+    override = re.sub(r"^([^=]+=\[[^\]]*\]),\[.*", r"\1", override)
+    override = re.sub(r"^([^=]+=[^=,()\[]+),.*", r"\1", override)
+    return re.sub(r"=range\(\d+\)", "=0", override)
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if app_of(c)], ids=" ".join)
 def test_documentation__shows_settings_that_compose(command: list[str]) -> None:
-    overrides = [word for word in command[2:] if word not in ("-m", "--help")]
-    single = [re.sub(r"=([^=,()]+),.*", r"=\1", word) for word in overrides]
-    single = [re.sub(r"=range\(\d+\)", "=0", word) for word in single]
+    single = [of_one_job(word) for word in command[2:] if word not in ("-m", "--help")]
     done = subprocess.run(
         [sys.executable, str(ROOT / "experiments" / f"{app_of(command)}.py"), *single, "--cfg", "job"],
         capture_output=True,

@@ -155,7 +155,7 @@ def test_read_space__names_nested_settings() -> None:
 
 @pytest.mark.slow
 def test_tune__command_tunes_an_agent_of_the_leaves(tmp_path: Path) -> None:
-    settings = ["agent=dqn", "tasks={digits: [mixed]}", "plan.trials=2", "plan.seeds=1", "plan.budget=6"]
+    settings = ["agent=dqn", "cases=[digits/mixed]", "plan.trials=2", "plan.seeds=1", "plan.budget=6"]
     settings += ["plan.fresh_seeds=1", "hydra.run.dir=run"]
     done = subprocess.run([sys.executable, str(TUNE), *settings], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -167,3 +167,21 @@ def test_tune__command_tunes_an_agent_of_the_leaves(tmp_path: Path) -> None:
         name.startswith("agent.encoder.dim=")
         for name in yaml.safe_load((tmp_path / "run/best.yaml").read_text())["overrides"]
     )
+
+
+@pytest.mark.slow
+def test_tune__command_takes_a_bundle_that_is_really_run(tmp_path: Path, digits_directory: Path) -> None:
+    settings = ["agent=local_search", "cases=[mine/clean]", "plan.trials=2", "plan.seeds=1", "plan.budget=3"]
+    settings += [f'task_overrides=["task=bundle","task.path={digits_directory}"]', 'overrides=["evaluator=onnx"]']
+    settings += ["plan.fresh_seeds=1", "hydra.run.dir=run"]
+    done = subprocess.run([sys.executable, str(TUNE), *settings], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "(2 complete)" in done.stdout
+
+
+def test_tune__refuses_a_case_without_its_condition(tmp_path: Path) -> None:
+    command = [sys.executable, str(TUNE), "agent=local_search", "cases=[digits]"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: cases=digits: is no case; write TASK/CONDITION, as in digits/mixed\n"
+    assert list(tmp_path.iterdir()) == []
