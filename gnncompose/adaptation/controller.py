@@ -21,6 +21,7 @@ from gnncompose.agents.agent import Agent, Recalls, search
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Budget, Evaluation, Evaluator, Trial
+from gnncompose.ranges import at_least, counts
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Settings:
     margin: float = 0.005
     rounds: int = 1
     remembered: int = 200
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("settings", 1, window=self.window, evaluations=self.evaluations, rounds=self.rounds)
+        counts("settings", 0, remembered=self.remembered)
+        at_least("settings", 0, margin=self.margin)
 
 
 class Trigger(Protocol):
@@ -96,7 +103,11 @@ class Every(Never):
 
         Args:
             rows: How many.
+
+        Raises:
+            GnncomposeError: It is no whole number from 1 up.
         """
+        counts("trigger", 1, rows=rows)
         self._every = rows
         self._since = 0
         self._rounds = 0
@@ -122,7 +133,11 @@ class OnDrift:
         Args:
             detectors: What watches; None for the usual ones.
             rows_between_false_alarms: Mean number of rows until any of them errs, at least.
+
+        Raises:
+            GnncomposeError: The latter is no whole number from 1 up.
         """
+        counts("trigger", 1, rows_between_false_alarms=rows_between_false_alarms)
         self._detectors = DETECTORS if detectors is None else tuple(detectors)
         self._rows_between_false_alarms = rows_between_false_alarms
         self._monitor: DriftMonitor | None = None

@@ -20,6 +20,7 @@ from gnncompose.adaptation.stream import Change, Stream, scenario_of, states_of,
 from gnncompose.agents.agent import Agent
 from gnncompose.evaluation.cost import Prices
 from gnncompose.provenance import git_sha, hardware, versions
+from gnncompose.ranges import above_zero, counts
 from gnncompose.reward import Reward
 from gnncompose.tasks.task import Scenario, Task
 from gnncompose.tracking.charts import BLUE, ORANGE, Line, course
@@ -56,6 +57,10 @@ class Life:
     before: int
     seed: int
 
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("", 0, late=self.late, before=self.before)
+
     def stream(self) -> Stream:
         """What comes, drawn by the seed.
 
@@ -88,9 +93,11 @@ def opened(
         reward: Says how good an evaluation is.
 
     Raises:
+        GnncomposeError: `stretch` is no number above 0.
         TaskError: There is no such scenario.
         TableError: The task has no recorded table, or it lacks a state.
     """
+    above_zero("", stretch=stretch)
     given = change.scenario(scenario_of(task, scenario))
     steps = tuple(replace(step, rows=max(BLOCK, round(step.rows * stretch))) for step in given.steps)
     longer = Scenario(given.name, steps)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from gnncompose.adaptation.circumstances import USUAL, Circumstances
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import TaskError
+from gnncompose.ranges import counts
 from gnncompose.tasks.task import Scenario, Task
 
 Turns = tuple[tuple[int, Circumstances], ...]
@@ -143,6 +144,10 @@ class Gradual(DataChange):
 
     over: int = 400
 
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where it is no whole number from 1 up."""
+        counts("change", 1, over=self.over)
+
     def shares(self, scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[int, ...]]:
         """See `Change.shares`."""
         shares, changes = _steps(scenario)
@@ -163,6 +168,10 @@ class Recurring(DataChange):
     """
 
     turns: int = 6
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where it is no whole number from 2 up."""
+        counts("change", 2, turns=self.turns)
 
     def shares(self, scenario: Scenario) -> tuple[Float[np.ndarray, "row state"], tuple[int, ...]]:
         """See `Change.shares`.

@@ -36,6 +36,7 @@ from gnncompose.evaluation.onnx import OnnxEvaluator
 from gnncompose.execution.isolation import Isolation
 from gnncompose.execution.work import answers as answers_of
 from gnncompose.execution.worker import Limits
+from gnncompose.ranges import above_zero, at_least, counts, shares
 from gnncompose.reward import Reward
 from gnncompose.tasks.bundle import CATALOG_FILE, load_task
 from gnncompose.tasks.task import Split, Task, World
@@ -210,6 +211,14 @@ class Watching:
     failures: float = 0.0
     resource: str = "cpu-1"
     load: str = "single_stream"
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        above_zero("watching", poll_s=self.poll_s)
+        counts("watching", 1, kept_rows=self.kept_rows)
+        counts("watching", 0, shadow_requests=self.shadow_requests)
+        at_least("watching", 0, shadow_s=self.shadow_s)
+        shares("watching", failures=self.failures)
 
 
 class Watcher:

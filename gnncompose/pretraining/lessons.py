@@ -19,6 +19,7 @@ from gnncompose.evaluation.recording.table import open_table
 from gnncompose.evaluation.table import table_folder
 from gnncompose.features import GROUPS, CompositionFeatures
 from gnncompose.policies.surrogate import group_numbers, score_scale
+from gnncompose.ranges import counts, shares
 
 WALK_EDITS = 8
 NEAR_EDITS = 4
@@ -44,6 +45,12 @@ class Plan:
     thinned: float = 0.4
     lacking: int = 2
     forgetful: float = 0.15
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("plan", 2, size=self.size, compositions=self.compositions)
+        counts("plan", 1, lacking=self.lacking)
+        shares("plan", mixed=self.mixed, thinned=self.thinned, forgetful=self.forgetful)
 
 
 class Lessons:

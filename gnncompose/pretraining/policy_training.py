@@ -30,6 +30,7 @@ from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.recollection import Recollection
 from gnncompose.pretraining.records import CARD, CURVE, learned_from, note, provenance, write_trained
 from gnncompose.pretraining.rehearsal import Rehearsal, RehearsedTable, Rehearsing
+from gnncompose.ranges import above_zero, at_least, counts, shares
 from gnncompose.tracking.tracker import Journal, NoJournal
 
 GRADIENT_NORM = 1.0
@@ -64,6 +65,13 @@ class PolicyTraining:
     clip: float = 0.2
     entropy: float = 0.01
     value_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("training", 1, rehearsals=self.rehearsals, epochs=self.epochs)
+        above_zero("training", learning_rate=self.learning_rate, clip=self.clip)
+        shares("training", gamma=self.gamma, decay=self.decay)
+        at_least("training", 0, entropy=self.entropy, value_weight=self.value_weight)
 
 
 class Acted(NamedTuple):

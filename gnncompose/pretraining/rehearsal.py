@@ -25,6 +25,7 @@ from gnncompose.evaluation.table import TableEvaluator, recorded_task
 from gnncompose.packing import figures_of
 from gnncompose.policies.two_stage import Offers, Places
 from gnncompose.pretraining.lessons import walked
+from gnncompose.ranges import counts, shares
 from gnncompose.reward import slowest_model
 from gnncompose.tasks.task import World
 
@@ -48,6 +49,11 @@ class Rehearsing:
     horizon: int = 6
     mixed: float = 0.4
     elsewhere: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("plan", 1, environments=self.environments, horizon=self.horizon)
+        shares("plan", mixed=self.mixed, elsewhere=self.elsewhere)
 
 
 class State(NamedTuple):

@@ -24,6 +24,7 @@ from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoi
 from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
 from gnncompose.pretraining.records import CARD, CURVE, learned_from, note, provenance, write_trained
+from gnncompose.ranges import above_zero, at_least, counts
 from gnncompose.tracking.tracker import Journal, NoJournal
 
 FAMILIES = slice(2 + TRAIT_DIM - FAMILY_BITS, 2 + TRAIT_DIM)
@@ -50,6 +51,12 @@ class Training:
     lessons: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("training", 1, steps=self.steps, lessons=self.lessons)
+        above_zero("training", learning_rate=self.learning_rate)
+        at_least("training", 0, weight_decay=self.weight_decay)
 
 
 def loss_of(kernel: DeepKernel, lessons: Sequence[Lesson]) -> torch.Tensor:

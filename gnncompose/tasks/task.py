@@ -20,6 +20,7 @@ from gnncompose.composition.space import Space
 from gnncompose.errors import TaskError
 
 SPLITS = ("train", "validation", "test")
+DATA = "data"  # folder of a bundle that has them
 NPY, PICKLE = b"\x93NUMPY", b"\x80"  # how a single saved array begins, and a pickle
 LARGEST_SPLIT_BYTES = 8 << 30
 
@@ -122,13 +123,18 @@ class Task:
         """Rows of a split under a condition, read when first asked for.
 
         Raises:
-            TaskError: The task has no such condition or split, or the file is not a plain `.npz`.
+            TaskError: The task has no such condition or split, no data at all, or the file is not a plain `.npz`.
         """
         if condition not in self.conditions:
             raise TaskError(f'task "{self.name}" has no condition "{condition}"; it has {", ".join(self.conditions)}')
         if split not in SPLITS:
             raise TaskError(f'task "{self.name}" has no split "{split}"; it has {", ".join(SPLITS)}')
         key = condition, split
+        if not (self.directory / DATA).is_dir():
+            raise TaskError(
+                f'task "{self.name}": {self.directory} holds no data, so nothing can be run on them; replay what was '
+                f"measured before (evaluator=table or rows), or take the task itself, built (task={self.name})"
+            )
         if key not in self._splits:
             self._splits[key] = read_split(self.directory, condition, split)
         return self._splits[key]
@@ -151,7 +157,7 @@ def read_split(directory: Path, condition: str, split: str) -> Split:
     Raises:
         TaskError: The file is missing, damaged, pickled, too large in memory, or holds other arrays.
     """
-    name = f"data/{condition}/{split}.npz"
+    name = f"{DATA}/{condition}/{split}.npz"
     with open_inside(directory, name, TaskError) as file:
         try:
             _check_size(file)

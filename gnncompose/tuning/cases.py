@@ -11,6 +11,7 @@ from gnncompose.agents.agent import Agent, search
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator
 from gnncompose.evaluation.optimum import known_optimum
+from gnncompose.ranges import counts
 from gnncompose.stats import interquartile_mean, normalised_regret
 from gnncompose.tuning.space import Dial, Settings, Value
 
@@ -77,10 +78,8 @@ class Plan:
     statistic: str = "mean"
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("budget", 1), ("seeds", 1), ("fresh_seeds", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise GnncomposeError(f"plan.{name}={value}: is no whole number from {least} up; give one")
+        counts("plan", 1, trials=self.trials, budget=self.budget, seeds=self.seeds)
+        counts("plan", 0, fresh_seeds=self.fresh_seeds)
         if self.objective not in (None, *OBJECTIVES):
             raise GnncomposeError(f"plan.objective={self.objective}: is none of {', '.join(OBJECTIVES)}, null")
         if self.statistic not in STATISTICS:

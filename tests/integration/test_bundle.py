@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 import gnncompose.tasks.task
 from gnncompose.errors import CatalogError, GnncomposeError, TaskError
-from gnncompose.tasks.bundle import check_bundle, load_task, staged
+from gnncompose.tasks.bundle import check_bundle, load_task, read_description, staged
 from gnncompose.tasks.task import Scenario, Step
 
 
@@ -183,6 +183,12 @@ def test_load_task__refuses_a_scenario_that_cannot_be(bundle: Path, steps: list,
 def test_load_task__refuses_a_missing_split(bundle: Path) -> None:
     (bundle / "data" / "impulse" / "test.npz").unlink()
     refused(bundle, "data/impulse/test.npz", "missing", error=TaskError)
+
+
+def test_split__of_a_task_without_data_says_what_can_be_done(bundle: Path) -> None:
+    shutil.rmtree(bundle / "data")
+    with pytest.raises(TaskError, match=r"holds no data, so nothing can be run on them; replay what was measured"):
+        read_description(bundle).split("clean", "validation")
 
 
 def test_load_task__says_what_an_empty_folder_lacks(tmp_path: Path) -> None:

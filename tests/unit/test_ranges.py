@@ -1,10 +1,11 @@
-"""Numbers that no agent can do with are refused before a search, by name."""
+"""Numbers that an agent, a training or a watcher cannot do with are refused before it begins, by name."""
 
 import inspect
 import math
 
 import pytest
 
+from gnncompose.adaptation import controller, stream, watch
 from gnncompose.agents.a2c import A2C
 from gnncompose.agents.agent import Agent
 from gnncompose.agents.bananas import Bananas
@@ -26,22 +27,30 @@ from gnncompose.agents.regularised_evolution import RegularisedEvolution
 from gnncompose.agents.reinforce import Reinforce
 from gnncompose.agents.simulated_annealing import SimulatedAnnealing
 from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.cost_model import accuracy, fitting, latency
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.relational import Relational
+from gnncompose.pretraining import lessons, policy_training, rehearsal, training
+from gnncompose.tuning import cases
 
 LEARNED = [A2C, PPO, Reinforce, DQN, MCTS, QLearning]
 OTHERS = [
     *(Bananas, Frugal, GNNThompson, GPThompson, LocalSearch, Nevergrad, OnePlusOneEA, Random, RegularisedEvolution),
     *(Sb3MaskablePPO, SimulatedAnnealing, TPE),
 ]
+SETTINGS = [
+    *(lessons.Plan, training.Training, rehearsal.Rehearsing, policy_training.PolicyTraining, cases.Plan),
+    *(controller.Settings, controller.OnDrift, watch.Watching, stream.Gradual, stream.Recurring),
+    *(fitting.Settings, latency.Training, accuracy.Training),
+]
 NEEDED = {"encoder": Gine(8, 1), "surrogate_encoder": Relational(8, 1), "exploration": Softmax()}
 
 
-def numbers() -> list[tuple[type[Agent], str]]:
-    """Every setting of every agent whose default is a number."""
+def numbers(classes: list[type]) -> list[tuple[type, str]]:
+    """Every setting of some classes whose default is a number."""
     return [
         (made, name)
-        for made in [*LEARNED, *OTHERS]
+        for made in classes
         for name, parameter in inspect.signature(made).parameters.items()
         if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
     ]
@@ -52,7 +61,7 @@ def needed_by(made: type[Agent]) -> dict[str, object]:
     return {own.name: NEEDED[own.name] for own in parameters if own.default is inspect.Parameter.empty}
 
 
-@pytest.mark.parametrize(("made", "name"), numbers())
+@pytest.mark.parametrize(("made", "name"), numbers([*LEARNED, *OTHERS]))
 @pytest.mark.parametrize("value", [-1, math.nan, "many"])
 def test_agent__refuses_what_is_no_number_for_it(made: type[Agent], name: str, value: object) -> None:
     with pytest.raises(GnncomposeError, match=rf"agent\.{name}={value}: is no .*; give one"):
@@ -72,3 +81,15 @@ def test_agent__refuses_what_is_no_number_for_it(made: type[Agent], name: str, v
 def test_agent__says_which_number_is_wrong(made: type[Agent], name: str, value: float) -> None:
     with pytest.raises(GnncomposeError, match=rf"agent\.{name}={value}: is no .*; give one"):
         made(**needed_by(made), **{name: value})
+
+
+@pytest.mark.parametrize(("made", "name"), numbers(SETTINGS))
+@pytest.mark.parametrize("value", [-1, math.nan, "many"])
+def test_settings__refuse_what_is_no_number_for_them(made: type, name: str, value: object) -> None:
+    with pytest.raises(GnncomposeError, match=rf"^[a-z.]+\.{name}={value}: is no .*; give one"):
+        made(**{name: value})
+
+
+def test_trigger__refuses_what_is_no_number_of_rows() -> None:
+    with pytest.raises(GnncomposeError, match=r"trigger\.rows=0: is no whole number from 1 up"):
+        controller.Every(0)

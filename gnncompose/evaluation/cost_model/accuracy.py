@@ -22,6 +22,7 @@ from gnncompose.evaluation.cost_model.behaviour import OUTCOMES
 from gnncompose.evaluation.cost_model.encoder import Encoder
 from gnncompose.evaluation.cost_model.forest import Forest
 from gnncompose.evaluation.cost_model.gaussian import Features, Prior, fit_kernel
+from gnncompose.ranges import above_zero, at_least, counts
 
 SHRINKAGE = 0.2
 WEIGHTS = (1.0, 0.4, 0.4)
@@ -92,6 +93,12 @@ class Training:
     compositions: int = 128
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("fitting.accuracy", 1, steps=self.steps, compositions=self.compositions)
+        above_zero("fitting.accuracy", learning_rate=self.learning_rate)
+        at_least("fitting.accuracy", 0, weight_decay=self.weight_decay)
 
 
 def train(

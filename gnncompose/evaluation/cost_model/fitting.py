@@ -26,6 +26,7 @@ from gnncompose.evaluation.cost_model.gaussian import Prior
 from gnncompose.evaluation.cost_model.latency import GraphBuilder, LatencyNet, TimedGraphs, Usage
 from gnncompose.evaluation.cost_model.memory import MemoryModel, fit_memory
 from gnncompose.evaluation.cost_model.speeds import LATENCY, raw_speeds
+from gnncompose.ranges import counts
 
 Progress = Callable[[str], None]
 PRIOR_WORLDS, PRIOR_ROWS = 8, 150
@@ -51,6 +52,11 @@ class Settings:
     latency_width: int = 48
     accuracy_width: int = 96
     dimension: int = 64
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        widths = {"latency_width": self.latency_width, "accuracy_width": self.accuracy_width}
+        counts("fitting", 1, members=self.members, dimension=self.dimension, **widths)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from gnncompose.evaluation.cost_model.features import (
     operator_features,
     parameter_features,
 )
+from gnncompose.ranges import above_zero, at_least, counts
 
 DYNAMIC_DIM = 8 + OUTCOMES + 1
 LATENCY_DIM = NODE_DIM + DYNAMIC_DIM
@@ -245,6 +246,12 @@ class Training:
     learning_rate: float = 5e-3
     weight_decay: float = 1e-2
     tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Raise `GnncomposeError` where a number is out of its range."""
+        counts("fitting.latency", 1, epochs=self.epochs, batch_size=self.batch_size)
+        above_zero("fitting.latency", learning_rate=self.learning_rate, tolerance=self.tolerance)
+        at_least("fitting.latency", 0, weight_decay=self.weight_decay)
 
 
 def train(
