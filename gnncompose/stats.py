@@ -79,14 +79,16 @@ def bootstrap_interval(
     if seeds < 2:
         raise ValueError(f"an interval needs two seeds or more, not {seeds}; run more seeds")
     rows = generator.integers(seeds, size=(resamples, seeds, strata))
-    flat = table.reshape(seeds, strata, -1)
+    # A curve that stays where it is, is the same point many times over.
+    distinct, place = np.unique(table.reshape(seeds * strata, -1), axis=1, return_inverse=True)
+    flat = distinct.reshape(seeds, strata, -1)
     tail = 50 * (1 - confidence)
     bounds = np.empty((2, flat.shape[-1]))
     for point in range(flat.shape[-1]):  # one at a time: all resamples of all points would take gigabytes
         found = statistic(flat[rows, np.arange(strata), point].reshape(resamples, seeds * strata))
         # No interpolation, which could not be had between infinities.
         bounds[:, point] = np.percentile(found, [tail, 100 - tail], method="inverted_cdf")
-    low, high = bounds.reshape(2, *points)
+    low, high = bounds[:, place.reshape(-1)].reshape(2, *points)
     return low, high
 
 

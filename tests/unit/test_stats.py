@@ -52,6 +52,13 @@ def test_bootstrap_interval__same_generator_same_interval() -> None:
     assert first == bootstrap_interval(values, np.random.default_rng(7), resamples=100)
 
 
+def test_bootstrap_interval__of_a_curve_is_that_of_each_of_its_points() -> None:
+    values = np.random.default_rng(1).random((10, 3, 4))[..., [2, 2, 0, 1, 3, 3]]
+    curve = np.array(bootstrap_interval(values, np.random.default_rng(7), resamples=100))
+    points = [bootstrap_interval(values[..., point], np.random.default_rng(7), resamples=100) for point in range(6)]
+    np.testing.assert_array_equal(curve, np.array(points).T)
+
+
 def test_bootstrap_interval__refuses_a_single_seed() -> None:
     with pytest.raises(ValueError, match="two seeds"):
         bootstrap_interval(np.array([1.0]), np.random.default_rng(0))
