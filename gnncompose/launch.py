@@ -13,7 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.experimental.callback import Callback
 
@@ -176,29 +176,36 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
 
 def _refuse_unknown(config: DictConfig, primary: Path) -> None:
     """Refuse keys that `+key=value` brought in but nothing reads."""
-    known = _parts(primary)
+    own, groups = _settings(primary)
     for key in map(str, config):
-        if key not in known:
+        if key not in {*own, *groups}:
             raise GnncomposeError(_unknown_setting(key, primary))
+
+
+def _settings(primary: Path) -> tuple[dict[str, Any], list[str]]:
+    """An app's own settings, and its groups."""
+    import yaml
+
+    document = yaml.safe_load(primary.read_text(encoding="utf-8"))
+    entries = [entry for entry in document.pop("defaults") if isinstance(entry, dict)]
+    groups = [key.split()[-1].split("@")[0] for entry in entries for key in entry]
+    return document, [group for group in groups if group != "hydra"]
 
 
 def _parts(primary: Path) -> dict[str, dict[str, list[str]]]:
     """An app's settings and groups; of each, what stands in it, and in which leaves of the group."""
     import yaml
 
-    document = yaml.safe_load(primary.read_text(encoding="utf-8"))
-    groups = [
-        key.split()[-1].split("@")[0] for entry in document["defaults"] if isinstance(entry, dict) for key in entry
-    ]
+    own, groups = _settings(primary)
     found: dict[str, dict[str, list[str]]] = {
-        key: {name: [key] for name in value} if isinstance(value, dict) else {} for key, value in document.items()
+        key: {name: [key] for name in value} if isinstance(value, dict) else {} for key, value in own.items()
     }
     for group in groups:
         found[group] = defaultdict(list)
         for path in sorted((primary.parent / group).glob("*.yaml")):
             for name in yaml.safe_load(path.read_text(encoding="utf-8")) or ():
                 found[group][name].append(f"{group}={path.stem}")
-    return {key: value for key, value in found.items() if key not in ("defaults", "hydra")}
+    return found
 
 
 def _refuse_leaf_names(config: DictConfig, directory: Path) -> None:
