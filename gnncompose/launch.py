@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydra.experimental.callback import Callback
 
 from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
-from gnncompose.resuming import Resumed, resumed
+from gnncompose.resuming import Resumed, has_result, resumed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -85,7 +85,7 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 line = explain(problem, directory / f"{config_name}.yaml")
                 if line is None:
                     raise
-                for folder in SweepFolders.known:
+                for folder in RunFolders.known:
                     _remove_if_empty(folder)
                 _fail(line, USAGE_ERROR)
             from gnncompose.sweeping import without_result
@@ -115,14 +115,25 @@ def _fail(line: str, code: int) -> None:
     raise SystemExit(code)
 
 
-class SweepFolders(Callback):
-    """Remembers where sweeps go, so that one none of whose jobs could be composed leaves nothing behind."""
+class RunFolders(Callback):
+    """Keeps folders whole: those with a result, and remembers those of sweeps, none of whose jobs may be composable."""
 
     known: ClassVar[list[Path]] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Hydra calls this before it writes anything; the keywords are its own."""
         self.known.append(Path(config.hydra.sweep.dir).absolute())
+
+    def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Refuse a folder with a result before Hydra writes the settings of another run into it."""
+        from omegaconf.errors import InterpolationResolutionError
+
+        try:
+            folder = Path(config.hydra.run.dir).absolute()
+        except InterpolationResolutionError:  # the default, which has the time in it, is known later only
+            return
+        if has_result(folder):
+            _fail(f"{folder}: holds a complete run; for another one give another hydra.run.dir", USAGE_ERROR)
 
 
 def _default_launcher() -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 RUN = "run.json"
+CARD = "card.json"  # of a training
 KEY = "resume="
 OWN_LEAVES = ("command-line", "hydra.searchpath in command-line")  # --config-dir, and the setting; Hydra's words
 
@@ -26,6 +27,11 @@ def is_complete(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and not record.get("interrupted", False)
+
+
+def has_result(folder: Path) -> bool:
+    """Whether a folder holds a search or a training that went on to its end."""
+    return is_complete(folder) or (folder / CARD).is_file()
 
 
 @dataclass(frozen=True)

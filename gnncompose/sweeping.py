@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnncompose.errors import INTERRUPTED, one_line
+from gnncompose.errors import INTERRUPTED, GnncomposeError, one_line
 
 FAILURE = "failure.txt"  # one line: why the job failed
 LOG = "run.log"  # what the job printed
@@ -58,6 +58,23 @@ class Job:
     def failure(self) -> str | None:
         """Why it failed; None where it did not."""
         return failure_in(self.folder)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether an earlier sweep in the same folder brought it to a good end.
+
+        Raises:
+            GnncomposeError: It did so with other settings.
+        """
+        if not self.is_over or self.failure is not None:
+            return False
+        import yaml
+
+        path = self.folder / ".hydra" / "overrides.yaml"
+        had = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+        if had != [override for override in self.overrides if not override.lstrip("+~").startswith("hydra")]:
+            raise GnncomposeError(f"{self.folder}: holds a job of other settings; give another hydra.sweep.dir")
+        return True
 
     def fail(self, reason: str) -> None:
         """Say that it failed, where its process cannot say so any more."""
@@ -149,7 +166,7 @@ def launch_all(jobs: Sequence[Job], launch: Launch) -> None:
     for job in open_jobs:
         if job.is_begun:
             _launch_alone(job, launch)
-    for group in _consecutive([job for job in open_jobs if not job.is_begun]):
+    for group in consecutive([job for job in open_jobs if not job.is_begun]):
         if group[0] is jobs[0]:  # nothing before it: what took the launcher down may be its first job
             _launch_alone(group[0], launch)
             group = group[1:]
@@ -208,7 +225,7 @@ def _runs(job: Job) -> bool:
         return True  # there is such a process, and no way to tell more
 
 
-def _consecutive(jobs: Sequence[Job]) -> list[list[Job]]:
+def consecutive(jobs: Sequence[Job]) -> list[list[Job]]:
     """Groups of jobs with successive numbers, as launchers number them."""
     groups: list[list[Job]] = []
     for job in jobs:

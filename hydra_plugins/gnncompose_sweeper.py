@@ -6,6 +6,7 @@ Hydra takes sweepers from packages below `hydra_plugins` only; what there is to 
 from __future__ import annotations
 
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ class SteadySweeper(BasicSweeper):
         from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf import OmegaConf
 
-        from gnncompose.sweeping import Job, launch_all, progress, report
+        from gnncompose.sweeping import Job, consecutive, launch_all, progress, report
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -32,14 +33,17 @@ class SteadySweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (batch,) = self.split_arguments(parser.parse_overrides(arguments), None)
         folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
         jobs = [
             Job(number, folder / self._subfolder(overrides, number), tuple(overrides))
             for number, overrides in enumerate(batch)
         ]
-        for job in jobs:
+        left = [job for job in jobs if not job.has_result]
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        for job in left:
             job.forget()
+        if len(left) < len(jobs):
+            print(f"{len(jobs) - len(left)} of {len(jobs)} jobs were done before", file=sys.stderr)
 
         def launch(some: Sequence[Job]) -> None:
             launcher.launch([list(job.overrides) for job in some], some[0].number)
@@ -48,8 +52,9 @@ class SteadySweeper(BasicSweeper):
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
         signal.signal(signal.SIGINT, _interrupt)
         try:
-            with progress([lambda job=job: job.is_over for job in jobs], "sweep", "job"):
-                launch_all(jobs, launch)
+            with progress([lambda job=job: job.is_over for job in left], "sweep", "job"):
+                for group in consecutive(left):
+                    launch_all(group, launch)
         finally:
             report(jobs, folder)
 

@@ -28,9 +28,10 @@ from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.two_stage import Offers, Places, TwoStagePolicy
 from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.recollection import Recollection
-from gnncompose.pretraining.records import CARD, CURVE, learned_from, note, provenance, write_trained
+from gnncompose.pretraining.records import CURVE, learned_from, note, provenance, write_trained
 from gnncompose.pretraining.rehearsal import Rehearsal, RehearsedTable, Rehearsing
 from gnncompose.ranges import above_zero, at_least, counts, shares
+from gnncompose.resuming import CARD
 from gnncompose.tracking.tracker import Journal, NoJournal
 
 GRADIENT_NORM = 1.0

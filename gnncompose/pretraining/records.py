@@ -13,10 +13,11 @@ import torch
 
 from gnncompose.errors import GnncomposeError
 from gnncompose.provenance import git_sha, hardware, versions
+from gnncompose.resuming import CARD
 from gnncompose.tracking.files import write_atomically
 from gnncompose.tracking.tracker import Journal, Title
 
-CARD, CURVE = "card.json", "curve.csv"
+CURVE = "curve.csv"
 
 
 def learned_from(tables: Sequence[str], left_out: Sequence[str]) -> list[str]:

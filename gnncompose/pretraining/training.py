@@ -23,8 +23,9 @@ from gnncompose.policies.policy import EncoderRecipe, seeded
 from gnncompose.policies.surrogate import DeepKernel, Points, kernel_to_checkpoint, negative_log_likelihood
 from gnncompose.pretraining.interrupted import Checkpoint
 from gnncompose.pretraining.lessons import Lesson, Lessons, Plan
-from gnncompose.pretraining.records import CARD, CURVE, learned_from, note, provenance, write_trained
+from gnncompose.pretraining.records import CURVE, learned_from, note, provenance, write_trained
 from gnncompose.ranges import above_zero, at_least, counts
+from gnncompose.resuming import CARD
 from gnncompose.tracking.tracker import Journal, NoJournal
 
 FAMILIES = slice(2 + TRAIT_DIM - FAMILY_BITS, 2 + TRAIT_DIM)

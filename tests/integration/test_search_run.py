@@ -113,6 +113,26 @@ def test_report__tells_what_each_node_takes(finished: tuple[Path, str]) -> None:
     assert run["optimum"] is None
 
 
+@recorded("digits")
+def test_search__leaves_a_complete_run_as_it_is(tmp_path: Path) -> None:
+    settings = [
+        "task=recorded",
+        "task.name=digits",
+        "evaluator=table",
+        "tracker=files",
+        f"hydra.run.dir={tmp_path}/run",
+    ]
+    whole, other = (
+        subprocess.run([sys.executable, str(SEARCH), *settings, *own], capture_output=True, text=True, check=False)
+        for own in (["agent=random", "budget=3"], ["agent=local_search", "budget=5"])
+    )
+    assert whole.returncode == 0, whole.stderr
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr == f"error: {tmp_path}/run: holds a complete run; for another one give another hydra.run.dir\n"
+    assert "agent=random" in (tmp_path / "run" / ".hydra" / "overrides.yaml").read_text()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["agent"] == "random"
+
+
 def test_search__ends_cleanly_on_an_interrupt(digits_directory: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     overrides = ["agent=random", "budget=5000", "tracker=files"]

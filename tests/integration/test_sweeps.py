@@ -147,6 +147,24 @@ def test_sweep__says_which_launcher_is_missing(override: str, message: str, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sweep__again_in_its_folder_does_what_is_left(tmp_path: Path) -> None:
+    settings = ["agent=random", "budget=3", "hydra/launcher=basic"]
+    assert sweep(tmp_path, *settings, "seed=0,1,2").returncode == 0
+    (tmp_path / "sweep/1/run.log").unlink()
+    (tmp_path / "sweep/1/run.json").unlink()
+    written = {name: (tmp_path / "sweep" / name / "run.json").stat().st_mtime_ns for name in "02"}
+    done = sweep(tmp_path, *settings, "seed=0,1,2,3")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 4 jobs were done before" in done.stderr
+    assert "4 of 4 jobs done, 0 failed" in done.stderr
+    assert len(gather(tmp_path / "sweep").rows) == 4
+    assert written == {name: (tmp_path / "sweep" / name / "run.json").stat().st_mtime_ns for name in "02"}
+    other = sweep(tmp_path, *settings, "seed=0,5")
+    assert other.returncode == 2
+    assert other.stderr == "error: sweep/1: holds a job of other settings; give another hydra.sweep.dir\n"
+    assert len(gather(tmp_path / "sweep").rows) == 4
+
+
 @pytest.mark.slow
 def test_sweep__ends_on_an_interrupt_and_tells_what_there_is(tmp_path: Path) -> None:
     process = subprocess.Popen(
