@@ -177,6 +177,7 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
         if missing:
             raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
         _refuse_unknown(config, primary)
+        _refuse_single_words(config, primary)
         _refuse_leaf_names(config, primary.parent)
         if earlier is not None:
             earlier.hold(config)
@@ -191,6 +192,14 @@ def _refuse_unknown(config: DictConfig, primary: Path) -> None:
     for key in map(str, config):
         if key not in {*own, *groups}:
             raise GnncomposeError(_unknown_setting(key, primary))
+
+
+def _refuse_single_words(config: DictConfig, primary: Path) -> None:
+    """Refuse a word where the app has a list, whose letters would be taken for its entries."""
+    own, _ = _settings(primary)
+    for key, usual in own.items():
+        if isinstance(usual, list) and isinstance(config[key], str):
+            raise GnncomposeError(f"{key}={config[key]}: is no list; write {key}=[{config[key]}]")
 
 
 def _settings(primary: Path) -> tuple[dict[str, Any], list[str]]:

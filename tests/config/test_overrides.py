@@ -64,6 +64,7 @@ def test_search__answers_a_mistake_with_one_line_and_writes_nothing(
 @pytest.mark.parametrize(
     ("override", "line"),
     [
+        ("left_out=letter", "left_out=letter: is no list; write left_out=[letter]"),
         ("steps=3", "steps: there is no such setting; did you mean training.steps?"),
         ("plan.sze=3", "plan.sze: there is no such setting; did you mean plan.size"),
         ("encoder=gatv2", "encoder: is no group of its own here; write +encoder@encoder=NAME"),
