@@ -89,15 +89,15 @@ def transfer_of(results: Results, case: Case) -> Transfer:
 def line(transfer: Transfer, budget: int) -> tuple[str, ...]:
     """The row of one case."""
     shown = [f"> {budget}" if math.isinf(count) else f"{count:.0f}" for count in transfer.needed.values()]
-    factors = [_factor(transfer.needed[rival], transfer.needed[TAUGHT], budget) for rival in RIVALS]
+    factors = [_factor(transfer, rival, budget) for rival in RIVALS]
     regrets = [f"{regret:.3f}" for regret in (*transfer.early, transfer.single)]
     return ("/".join(transfer.case), f"{transfer.correlation:.2f}", *shown, *factors, *regrets)
 
 
-def _factor(rival: float, own: float, budget: int) -> str:
-    if math.isinf(own):
+def _factor(transfer: Transfer, rival: str, budget: int) -> str:
+    if math.isinf(transfer.needed[TAUGHT]):
         return "–"
-    return f"> {budget / own:.1f}" if math.isinf(rival) else f"{rival / own:.1f}"
+    return f"{'> ' if math.isinf(transfer.needed[rival]) else ''}{transfer.factor(rival, budget):.1f}"
 
 
 def summary(transfers: Sequence[Transfer], budget: int) -> list[tuple[str, ...]]:

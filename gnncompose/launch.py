@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydra.experimental.callback import Callback
 
 from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
-from gnncompose.resuming import Resumed, has_result, resumed
+from gnncompose.resuming import Resumed, refuse_result, resumed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -132,8 +132,10 @@ class RunFolders(Callback):
             folder = Path(config.hydra.run.dir).absolute()
         except InterpolationResolutionError:  # the default, which has the time in it, is known later only
             return
-        if has_result(folder):
-            _fail(f"{folder}: holds a complete run; for another one give another hydra.run.dir", USAGE_ERROR)
+        try:
+            refuse_result(folder)
+        except GnncomposeError as problem:  # Hydra would turn it into a warning
+            _fail(str(problem), USAGE_ERROR)
 
 
 def _default_launcher() -> str:
@@ -176,8 +178,7 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
         missing = sorted(map(str, OmegaConf.missing_keys(config)))
         if missing:
             raise GnncomposeError(f"{missing[0]}: is needed; give {missing[0]}=VALUE")
-        _refuse_unknown(config, primary)
-        _refuse_single_words(config, primary)
+        _refuse_unfit(config, primary)
         _refuse_leaf_names(config, primary.parent)
         if earlier is not None:
             earlier.hold(config)
@@ -186,17 +187,12 @@ def _guarded(job: Job, primary: Path, earlier: Resumed | None) -> Job:
     return guarded
 
 
-def _refuse_unknown(config: DictConfig, primary: Path) -> None:
-    """Refuse keys that `+key=value` brought in but nothing reads."""
+def _refuse_unfit(config: DictConfig, primary: Path) -> None:
+    """Refuse keys that `+key=value` brought in but nothing reads, and words for lists, whose letters would be read."""
     own, groups = _settings(primary)
     for key in map(str, config):
         if key not in {*own, *groups}:
             raise GnncomposeError(_unknown_setting(key, primary))
-
-
-def _refuse_single_words(config: DictConfig, primary: Path) -> None:
-    """Refuse a word where the app has a list, whose letters would be taken for its entries."""
-    own, _ = _settings(primary)
     for key, usual in own.items():
         if isinstance(usual, list) and isinstance(config[key], str):
             raise GnncomposeError(f"{key}={config[key]}: is no list; write {key}=[{config[key]}]")
@@ -324,7 +320,7 @@ def _unknown_setting(key: str, primary: Path) -> str:
         return f"{key}: is no group of its own here; write +{key}@{places[0]}=NAME"
     if places:
         return f"{key}: there is no such setting; did you mean {' or '.join(places)}?"
-    if key == "experiment":
+    if any("@package _global_" in path.read_text(encoding="utf-8") for path in (primary.parent / key).glob("*.yaml")):
         return f"{key}: is no setting but a file of settings; write +{key}=NAME"
     return f"{key}: there is no such setting; {_near(key, sorted(parts))}"
 

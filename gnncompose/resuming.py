@@ -29,9 +29,14 @@ def is_complete(folder: Path) -> bool:
     return isinstance(record, dict) and not record.get("interrupted", False)
 
 
-def has_result(folder: Path) -> bool:
-    """Whether a folder holds a search or a training that went on to its end."""
-    return is_complete(folder) or (folder / CARD).is_file()
+def refuse_result(folder: Path) -> None:
+    """Let nothing begin in a folder with a result.
+
+    Raises:
+        GnncomposeError: A search or a training went on to its end there.
+    """
+    if is_complete(folder) or (folder / CARD).is_file():
+        raise GnncomposeError(f"{folder}: holds a complete run; for another one give another hydra.run.dir")
 
 
 @dataclass(frozen=True)

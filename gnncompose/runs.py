@@ -17,7 +17,7 @@ from gnncompose.evaluation.contributions import contributions
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Foresees, Keeps, LetsGo, Trial
 from gnncompose.evaluation.optimum import Complete
-from gnncompose.resuming import is_complete
+from gnncompose.resuming import refuse_result
 from gnncompose.reward import Reward
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
 
@@ -112,9 +112,8 @@ def _open_folder(run: Run, evaluator: Evaluator) -> None:
     Raises:
         GnncomposeError: It is complete already, or the task lacks test data.
     """
-    if is_complete(run.folder):
-        raise GnncomposeError(f"{run.folder}: holds a complete run; for another one give another hydra.run.dir")
-    if (run.task.directory / "data").is_dir():  # where nothing is but a recorded table, nothing is read
+    refuse_result(run.folder)
+    if run.task.has_data:  # where nothing is but a recorded table, nothing is read
         run.task.split(run.world.condition, "test")  # a missing file is to be told now, not after the search
     if isinstance(evaluator.real, Keeps):
         evaluator.real.keep(run.folder / KEPT)

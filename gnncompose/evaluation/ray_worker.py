@@ -18,7 +18,7 @@ from gnncompose.evaluation.onnx import OnnxEvaluator
 from gnncompose.provenance import hardware, versions
 from gnncompose.tasks.bundle import CATALOG_FILE, TASK_FILE, load_task, staged
 from gnncompose.tasks.cache import cache_directory
-from gnncompose.tasks.task import Task, World
+from gnncompose.tasks.task import DATA, Task, World
 
 SENT = "sent"  # folder of the cache, for bundles that were sent
 LARGEST_SENT_BYTES = 1 << 30
@@ -112,7 +112,7 @@ class Worker:
         try:
             found = task.split(condition, split).sha256
             if found != sha256:
-                raise _other(task.directory / "data" / condition / f"{split}.npz", found, sha256)
+                raise _other(task.directory / DATA / condition / f"{split}.npz", found, sha256)
             evaluation = self._evaluator.run(composition, split)
         except GnncomposeError as problem:
             cause = problem.__cause__

@@ -21,7 +21,7 @@ from gnncompose.catalog.operator import Operator, Port, PortType
 from gnncompose.catalog.reading import read_artifact
 from gnncompose.composition.edits import Limits
 from gnncompose.errors import CatalogError, TaskError
-from gnncompose.tasks.task import SPLITS, Scenario, Split, Step, Task, read_split
+from gnncompose.tasks.task import DATA, SPLITS, Scenario, Split, Step, Task, read_split
 
 if TYPE_CHECKING:
     from gnncompose.execution.worker import Limits as SandboxLimits
@@ -100,7 +100,7 @@ def load_task(directory: Path) -> Task:
             find_host(operator)
     for condition in task.conditions:
         for split in required_splits(condition):
-            if not (task.directory / "data" / condition / f"{split}.npz").is_file():
+            if not (task.directory / DATA / condition / f"{split}.npz").is_file():
                 mend = "add it" if condition == CLEAN else "add it or drop the condition"
                 raise TaskError(f"data/{condition}/{split}.npz: is missing; {mend}")
     return task
@@ -177,7 +177,7 @@ def check_bundle(directory: Path, limits: SandboxLimits | None = None) -> Bundle
         raise CatalogError(f"{CATALOG_FILE}: has no model; add one")
     for condition in task.conditions:
         for split in SPLITS:
-            path = task.directory / "data" / condition / f"{split}.npz"
+            path = task.directory / DATA / condition / f"{split}.npz"
             if path.is_file() or split in required_splits(condition):
                 _check_split(task, f"data/{condition}/{split}.npz", read_split(task.directory, condition, split))
     return BundleReport(task, check_artifacts(task, limits))
@@ -279,7 +279,7 @@ def write_bundle(
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(content)
     for condition, splits in data.items():
-        folder = directory / "data" / condition
+        folder = directory / DATA / condition
         folder.mkdir(parents=True)
         for split, rows in splits.items():
             np.savez_compressed(folder / f"{split}.npz", x=rows.x, y=rows.y)

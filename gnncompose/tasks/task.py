@@ -119,6 +119,11 @@ class Task:
         """The space of its compositions."""
         return self.make_space(self.catalog, self.limits, self.input.type, self.output.type)
 
+    @property
+    def has_data(self) -> bool:
+        """Whether there are data, or but a description of the task."""
+        return (self.directory / DATA).is_dir()
+
     def split(self, condition: str, split: str) -> Split:
         """Rows of a split under a condition, read when first asked for.
 
@@ -130,7 +135,7 @@ class Task:
         if split not in SPLITS:
             raise TaskError(f'task "{self.name}" has no split "{split}"; it has {", ".join(SPLITS)}')
         key = condition, split
-        if not (self.directory / DATA).is_dir():
+        if not self.has_data:
             raise TaskError(
                 f'task "{self.name}": {self.directory} holds no data, so nothing can be run on them; replay what was '
                 f"measured before (evaluator=table or rows), or take the task itself, built (task={self.name})"
