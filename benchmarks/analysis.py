@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from rows import MARKS, Row, curve_of, name_of
-from suite import BenchmarkError, Suite
+from rows import MARKS, Row, curve_of
+from suite import BenchmarkError, Key, Suite
 
 from gnncompose.stats import best_at, evaluations_to, interquartile_mean, mean_ranks, normalised_regret
 
@@ -124,24 +124,21 @@ class Results:
         return best
 
 
-def collect(name: str, suite: Suite, rows: Sequence[Row], tasks: Sequence[str] = ()) -> Results:
+def collect(name: str, suite: Suite, rows: Mapping[Key, Row], tasks: Sequence[str] = ()) -> Results:
     """The rows of a suite, put in order; agents that lack some are left out.
 
     Args:
         name: Of the suite.
         suite: What its rows should be.
-        rows: Those that there are; what is no row of the suite is ignored.
+        rows: Those that there are.
         tasks: Only these; none for all that have rows.
 
     Raises:
-        BenchmarkError: A row stands twice, rows disagree about the optimum, or no agent has all rows.
+        BenchmarkError: Rows disagree about the optimum, or no agent has all rows.
     """
-    known: dict[tuple[str, Case, int, int], Row] = {}
-    for row in rows:
-        key = str(row["agent"]), (str(row["task"]), str(row["condition"])), int(row["budget"]), int(row["seed"])  # type: ignore[arg-type]
-        if key in known:
-            raise BenchmarkError(f"{name_of(row)}: stands twice; drop one")
-        known[key] = row
+    known = {
+        (agent, (task, condition), budget, seed): row for (_, task, condition, agent, budget, seed), row in rows.items()
+    }
     present = {case for _, case, _, _ in known}
     cases = tuple(
         (task, condition)
@@ -156,7 +153,7 @@ def collect(name: str, suite: Suite, rows: Sequence[Row], tasks: Sequence[str] =
     }
     agents = tuple(agent for agent, count in missing.items() if count == 0)
     if not agents or not cases:
-        raise BenchmarkError(f"suite={name}: no agent has all its rows yet; run python benchmarks/run.py suite={name}")
+        raise BenchmarkError(f"suite={name}: no agent has all its rows yet; benchmarks/run.py makes them")
     kept = {(agent, *rest): known[agent, *rest] for agent in agents for rest in needed}
     optima, are_known = _optima(cases, kept)
     left_out = {agent: count for agent, count in missing.items() if count}

@@ -38,8 +38,11 @@ def run_cell(config: DictConfig) -> None:
 
     # A search that hears of an interrupt ends early and writes what it has; a row must be whole or missing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if (folder / RESULT).exists():
+        return  # another process brought it to its end in the meantime
     search = runpy.run_path(str(resource_directory("experiments") / "search.py"))["search"].__wrapped__
-    run_job(lambda: search(config), Path(HydraConfig.get().runtime.output_dir), _explained)
+    run_job(lambda: search(config), folder, _explained)
 
 
 def launch(

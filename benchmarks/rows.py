@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
-from suite import RESULTS, BenchmarkError, Cell, Key
+from suite import RESULTS, BenchmarkError, Cell, Key, Suite
 
 from gnncompose.stats import best_at
 from gnncompose.tracking.files import write_atomically
@@ -55,7 +55,19 @@ def row_of(cell: Cell, folder: Path, optimum: float | None) -> Row:
         cell: Whose run it is.
         folder: The run's.
         optimum: Reward of the best composition of the space; None where it is not known.
+
+    Raises:
+        BenchmarkError: A file of the folder is damaged.
     """
+    try:
+        return _row_of(cell, folder, optimum)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise BenchmarkError(
+            f"{folder}: is damaged ({type(problem).__name__}: {problem}); remove it, and run it again"
+        ) from None
+
+
+def _row_of(cell: Cell, folder: Path, optimum: float | None) -> Row:
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     curve = _curve(folder / "evaluations.parquet")
     row: Row = dict(zip(IDENTITY, cell.key, strict=True))
@@ -124,14 +136,40 @@ def name_of(row: Row) -> str:
     return f"{row['task']}/{row['condition']}/{row['agent']}/budget {row['budget']}/seed {row['seed']}"
 
 
-def write_rows(rows: Iterable[Row], directory: Path) -> list[Path]:
-    """Write a file for each agent, which is replaced whole; other agents' files stay."""
+def of_suite(name: str, suite: Suite, rows: Iterable[Row]) -> dict[Key, Row]:
+    """The rows, by key, that were made with the settings that the suite has now.
+
+    Raises:
+        BenchmarkError: One stands twice.
+    """
+    rows = list(rows)
+    cells = suite.known_cells(name, sorted({str(row["agent"]) for row in rows}))
+    found: dict[Key, Row] = {}
+    for row in rows:
+        key = key_of(row)
+        if key in cells and row["overrides"] == " ".join(cells[key].overrides):
+            if key in found:
+                raise BenchmarkError(f"{name_of(row)}: stands twice; drop one")
+            found[key] = row
+    return found
+
+
+def write_rows(rows: Iterable[Row], directory: Path, emptied: Iterable[str] = ()) -> list[Path]:
+    """Write a file for each agent, which is replaced whole; other agents' files stay.
+
+    Args:
+        rows: What to write.
+        directory: Where the files go.
+        emptied: Agents whose file is removed where they have no row.
+    """
     agents: dict[str, list[Row]] = {}
     for row in rows:
         agents.setdefault(str(row["agent"]), []).append(row)
     directory.mkdir(parents=True, exist_ok=True)
     for agent, own in agents.items():
         write_csv(directory / f"{agent}.csv", COLUMNS, sorted(own, key=key_of))
+    for agent in set(emptied) - set(agents):
+        (directory / f"{agent}.csv").unlink(missing_ok=True)
     return [directory / f"{agent}.csv" for agent in sorted(agents)]
 
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launching import launch, prepare
 from rows import Row, key_of, read_rows, row_of, write_rows
-from suite import RUNS, Cell, load_suite, names, read_arguments, run_script, whole_number
+from suite import RUNS, Cell, Key, load_suite, names, read_arguments, run_script, whole_number
+
+from gnncompose.resuming import occupied
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -28,14 +30,24 @@ def fill(name: str, cells: Sequence[Cell], root: Path, jobs: int, launcher: Sequ
     """Run what is missing, write the rows of all that is there; returns the reasons of what failed."""
     optima = prepare(cells)
     missing = [cell for cell in cells if not cell.is_done(root)]
+    if missing:
+        print(f"{name}: {len(missing)} of {len(cells)} rows are missing; they go to {root / 'rows'}", flush=True)
+    rewrite(root, missing, {})  # an older run's row must not stand for one that is missing
     failures = launch(missing, root, jobs, launcher, name) if missing else {}
-    known = {key_of(row): row for row in read_rows(root / "rows", [cell.agent for cell in cells])}
-    for cell in cells:
-        if cell not in failures:
-            known[cell.key] = row_of(cell, root / cell.folder, optima[cell.task, cell.condition])
-    write_rows(known.values(), root / "rows")
+    done = [cell for cell in cells if cell not in failures]
+    rewrite(root, cells, {c.key: row_of(c, root / c.folder, optima[c.task, c.condition]) for c in done})
     print(f"{name}: {len(cells)} rows, {len(cells) - len(missing)} were there, {len(failures)} failed")
     return failures
+
+
+def rewrite(root: Path, cells: Sequence[Cell], rows: Mapping[Key, Row]) -> None:
+    """Put these rows in the place of all those of some cells."""
+    agents = {cell.agent for cell in cells}
+    (root / "rows").mkdir(parents=True, exist_ok=True)
+    with occupied(root / "rows", waits=True):
+        known = {key_of(row): row for row in read_rows(root / "rows", sorted(agents))} if agents else {}
+        others = {key: row for key, row in known.items() if key not in {cell.key for cell in cells}}
+        write_rows({**others, **rows}.values(), root / "rows", agents)
 
 
 def without(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Cell]:

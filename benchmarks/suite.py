@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from gnncompose.catalog.catalog import read_document
 from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
 from gnncompose.launch import resource_directory
+from gnncompose.resuming import recorded_overrides
 
 HERE = Path(__file__).resolve().parent
 SUITES = HERE / "suites"
 RESULTS = HERE / "results"
 RUNS = HERE.parent / "runs"
+UNWRITABLE = (PermissionError, NotADirectoryError, FileExistsError)
 Key = tuple[str, str, str, str, int, int]
 
 
 class BenchmarkError(GnncomposeError):
     """A suite, a row, or what was asked of the benchmark is not usable."""
+
+
+class MissingLeafError(BenchmarkError):
+    """An agent has no file in conf/."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,8 @@ class Cell:
 
     def is_done(self, root: Path) -> bool:
         """Whether a run of exactly these settings was completed below that folder."""
-        import yaml
-
         folder = root / self.folder
-        if not (folder / "run.json").exists():
-            return False
-        settings = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-        return settings == list(self.overrides)
+        return (folder / "run.json").exists() and recorded_overrides(folder) == list(self.overrides)
 
 
 class Suite(BaseModel):
@@ -108,7 +110,7 @@ class Suite(BaseModel):
             tasks: Only these of the suite's; none for all.
 
         Raises:
-            BenchmarkError: An agent has no leaf, or the suite has no such task.
+            BenchmarkError: An agent has no leaf, the suite has no such task, or a setting has a field but `{name}`.
         """
         chosen = {agent: self.agents.get(agent, ()) for agent in agents or self.agents}
         for agent, settings in chosen.items():
@@ -120,11 +122,25 @@ class Suite(BaseModel):
         found = []
         for seed, (task, condition), budget in itertools.product(range(self.seeds), places, self.budgets):
             for agent, own in chosen.items():
-                settings = [setting.format(name=task) for setting in self.task]
+                settings = [_filled(setting, task) for setting in self.task]
                 settings += [f"condition={condition}", f"agent={_leaf(agent, own)}"]
                 settings += [f"budget={budget}", f"seed={seed}", f"evaluator={self.evaluator}", "tracker=files"]
-                settings += [*self.overrides, *(s.format(name=task) for s in own if not s.startswith("agent="))]
+                settings += [*self.overrides, *(_filled(s, task) for s in own if not s.startswith("agent="))]
                 found.append(Cell(name, task, condition, agent, budget, seed, self.evaluator, tuple(settings)))
+        return found
+
+    def known_cells(self, name: str, agents: Iterable[str], tasks: Collection[str] = ()) -> dict[Key, Cell]:
+        """Cells by their keys; an agent that has no leaf any more has none.
+
+        Args:
+            name: Of the suite.
+            agents: Which, in the suite or not.
+            tasks: As in `cells`.
+        """
+        found: dict[Key, Cell] = {}
+        for agent in agents:
+            with suppress(MissingLeafError):
+                found |= {cell.key: cell for cell in self.cells(name, [agent], tasks)}
         return found
 
 
@@ -144,6 +160,13 @@ def load_suite(given: str) -> tuple[str, Suite]:
     return path.stem, read_document(path, Suite, BenchmarkError)
 
 
+def _filled(setting: str, task: str) -> str:
+    try:
+        return setting.format(name=task)
+    except (KeyError, IndexError, ValueError):
+        raise BenchmarkError(f"{setting}: holds a field that is not {{name}}; write {{{{ and }}}} for braces") from None
+
+
 def _leaf(agent: str, settings: Sequence[str]) -> str:
     return next((s.removeprefix("agent=") for s in settings if s.startswith("agent=")), agent)
 
@@ -152,7 +175,7 @@ def _require_leaf(group: str, name: str) -> None:
     folder = resource_directory("conf") / group
     if not (folder / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise BenchmarkError(
+        raise MissingLeafError(
             f"{group}={name}: there is no {folder.name}/{name}.yaml in conf/; write it, or use {known}"
         )
 
@@ -197,8 +220,14 @@ def whole_number(key: str, text: str) -> int:
 
 def run_script(main: Callable[[list[str]], int]) -> None:
     """Run a script's main function; a mistake of the user is told in one line, with exit code 2."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(sys.modules[main.__module__].__doc__)
+        raise SystemExit(0)
     try:
         code = main(sys.argv[1:])
+    except UNWRITABLE as problem:
+        print(f"error: {problem.filename}: {problem.strerror}; give a folder that can be written", file=sys.stderr)
+        code = USAGE_ERROR
     except GnncomposeError as problem:
         print(f"error: {problem}", file=sys.stderr)
         code = USAGE_ERROR

@@ -3,7 +3,8 @@
     python benchmarks/table.py [suite=small] [tasks=A,B] [publish=true] [runs=DIR] [results=DIR]
 
 Your own rows (runs/SUITE/rows/, from run.py) go before the published ones (benchmarks/results/SUITE/rows/), row by row,
-so that a new agent stands beside those that others ran. The tables go to runs/SUITE/table/, and are held against the
+so that a new agent stands beside those that others ran. Rows that were made with other settings than the suite has now
+do not count. The tables go to runs/SUITE/table/, and are held against the
 published ones; with `publish=true` rows, tables and figures replace those in benchmarks/results/SUITE/.
 
 Figures with brackets are interquartile means over seeds and cases with their 95 % stratified-bootstrap interval.
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from analysis import SHARES, Case, Results, collect
 from figures import Band, rank_figure, regret_figure
-from rows import Row, key_of, read_rows, write_rows
+from rows import Row, of_suite, read_rows, write_rows
 from sheets import Entry, Figure, Sheet, latex, markdown, outside
 from suite import RESULTS, RUNS, BenchmarkError, load_suite, names, read_arguments, run_script
 
@@ -153,18 +154,22 @@ def main(arguments: list[str]) -> int:
         raise BenchmarkError(f"publish={given['publish']}: is neither true nor false; give one")
     name, suite = load_suite(given["suite"])
     mine, theirs, tasks = Path(given["runs"]) / name, Path(given["results"]) / name, names(given["tasks"])
-    published, own = read_rows(theirs / "rows"), read_rows(mine / "rows")
-    merged = list(({key_of(row): row for row in published} | {key_of(row): row for row in own}).values())
-    results = collect(name, suite, merged, tasks)
+    suite.cells(name, tasks=tasks)
+    every = read_rows(theirs / "rows"), read_rows(mine / "rows")
+    published, own = (of_suite(name, suite, rows) for rows in every)
+    results = collect(name, suite, published | own, tasks)
     made = write(results, mine / "table")
     print(markdown(made[:1]))
     for agent, count in results.left_out.items():
-        print(f"left out: {agent} lacks {count} rows; python benchmarks/run.py suite={name} agents={agent}")
+        print(f"left out: {agent} lacks {count} rows; python benchmarks/run.py suite={given['suite']} agents={agent}")
+    ignored = sum(map(len, every)) - len(published) - len(own)
+    if ignored:
+        print(f"ignored: {ignored} rows that were made with other settings than the suite has now")
     if own and published:
         _compare(made, lambda: collect(name, suite, published, tasks))
     print(f"tables and figures: {mine / 'table'}")
     if given["publish"] == "true":
-        write_rows(merged, theirs / "rows")
+        write_rows((published | own).values(), theirs / "rows")
         shutil.copytree(mine / "table", theirs, dirs_exist_ok=True)
         print(f"published: {theirs}")
     return 0

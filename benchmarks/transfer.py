@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from analysis import Case, Results, collect
-from rows import key_of, read_rows
+from rows import of_suite, read_rows
 from sheets import Sheet, markdown
 from suite import HERE, RESULTS, RUNS, BenchmarkError, load_suite, read_arguments, run_script
 from tqdm import tqdm
@@ -130,11 +130,12 @@ def main(arguments: Sequence[str]) -> int:
     given, _ = read_arguments(arguments, {"suite": "mixed", "publish": "false"})
     name, suite = load_suite(given["suite"])
     published, own = read_rows(RESULTS / name / "rows"), read_rows(RUNS / name / "rows")
-    merged = {key_of(row): row for row in published} | {key_of(row): row for row in own}
-    results = collect(name, suite, list(merged.values()))
+    results = collect(name, suite, of_suite(name, suite, published) | of_suite(name, suite, own))
     lacking = [agent for agent in (TAUGHT, PLAIN, *RIVALS, "ipa") if agent not in results.agents]
     if lacking:
-        raise BenchmarkError(f"{lacking[0]} lacks rows; run python benchmarks/run.py suite={name} agents={lacking[0]}")
+        raise BenchmarkError(
+            f"{lacking[0]} lacks rows; run python benchmarks/run.py suite={given['suite']} agents={lacking[0]}"
+        )
     header = ["", "correlation", *(f"{agent}, evaluations" for agent in (TAUGHT, PLAIN, *RIVALS))]
     header += [f"{rival} / {TAUGHT}" for rival in RIVALS]
     header += [f"{TAUGHT}, regret at {EARLY}", f"ipa, regret at {EARLY}", "best single model, regret"]

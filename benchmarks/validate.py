@@ -13,7 +13,8 @@ differ by the suite's noise, and the reward must follow from the row's own figur
 best single model are looked up again, which takes minutes where searches take hours.
 
 `rows` is the folder of the rows, by default benchmarks/results/SUITE/rows. The last line is one JSON object; the exit
-code is 1 where a row does not hold.
+code is 1 where a row does not hold. Rows that the suite has and the folder lacks are named, since a choice among rows
+may be what misleads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,6 @@ from suite import (
     RUNS,
     BenchmarkError,
     Cell,
-    Key,
     Suite,
     load_suite,
     names,
@@ -215,10 +214,7 @@ def examine(
         again (|log ratio|), None where nothing was.
     """
     agents = sorted({str(row["agent"]) for row in rows})
-    known: dict[Key, Cell] = {}
-    for agent in agents:
-        with suppress(BenchmarkError):  # an agent that is gone: its rows are none of the suite
-            known |= {cell.key: cell for cell in suite.cells(name, [agent])}
+    known = suite.known_cells(name, agents)
     cells = {number: known.get(key_of(row)) for number, row in enumerate(rows)}
     times = Counter(map(key_of, rows))
     found = {number: consistency(row, cells[number]) for number, row in enumerate(rows)}
@@ -255,6 +251,12 @@ def main(arguments: list[str]) -> int:
         raise BenchmarkError(f"{folder}: holds no rows to replay; {hint}")
     searches = None if given["searches"] == "all" else whole_number("searches", given["searches"])
     jobs = whole_number("jobs", given["jobs"])
+    there = {key_of(row) for row in rows}
+    for agent in sorted({str(row["agent"]) for row in rows}):
+        cells = suite.known_cells(name, [agent], tasks)
+        lacking = len(cells.keys() - there)
+        if lacking:
+            print(f"missing: {agent} lacks {lacking} of the suite's {len(cells)} rows", file=sys.stderr)
     problems, again, largest = examine(name, suite, rows, searches, jobs, launcher)
     failed = {number: own for number, own in problems.items() if own}
     for number, own in sorted(failed.items()):

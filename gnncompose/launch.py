@@ -12,23 +12,25 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.experimental.callback import Callback
 
 from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
-from gnncompose.resuming import Resumed, refuse_result, resumed
+from gnncompose.ranges import counts
+from gnncompose.resuming import Resumed, is_empty, occupied, refuse_other_settings, refuse_result, resumed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 FAILED_JOBS = 1
+UNFIT = ("unexpected keyword argument", "required positional argument", "takes no arguments")  # Python's words
 HYDRA_FLAGS = (
     *("help", "hydra_help", "version", "cfg", "resolve", "package", "run", "multirun", "shell_completion"),
     *("config_path", "config_name", "config_dir", "experimental_rerun", "info"),
 )
-HYDRA_FILES = {".hydra", "multirun.yaml"}
 EXTRAS = {"joblib": "sweep", "submitit_local": "sweep", "submitit_slurm": "sweep", "ray": "sweep-ray"}  # of launchers
 Job = Callable[["DictConfig"], None]
 
@@ -70,16 +72,16 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
             run = hydra.main(version_base="1.3", config_path=str(directory), config_name=config_name)
             try:
                 _refuse_options(sys.argv[1:])
-                earlier = resumed(sys.argv[1:])
+                earlier = resumed(sys.argv[1:], config_name)
                 if earlier is not None:
                     sys.argv[1:] = earlier.overrides
                 run(_guarded(job, directory / f"{config_name}.yaml", earlier))()
             except KeyboardInterrupt:
                 _fail("interrupted", INTERRUPTED)
-            except (NotADirectoryError, FileExistsError) as problem:
+            except (NotADirectoryError, FileExistsError, PermissionError) as problem:
+                reason = "cannot be written" if isinstance(problem, PermissionError) else "is no folder"
                 _fail(
-                    f"{problem.filename}: is no folder, so no run can go there; give another as hydra.run.dir",
-                    USAGE_ERROR,
+                    f"{problem.filename}: {reason}, so no run can go there; give another as hydra.run.dir", USAGE_ERROR
                 )
             except Exception as problem:
                 line = explain(problem, directory / f"{config_name}.yaml")
@@ -116,26 +118,50 @@ def _fail(line: str, code: int) -> None:
 
 
 class RunFolders(Callback):
-    """Keeps folders whole: those with a result, and remembers those of sweeps, none of whose jobs may be composable."""
+    """Keeps folders whole: one run in each at a time, none over a result or over an interrupted one of other settings.
+
+    Attributes:
+        known: Those of sweeps, none of whose jobs may be composable.
+        held: Those that are this process's until it ends.
+    """
 
     known: ClassVar[list[Path]] = []
+    held: ClassVar[ExitStack] = ExitStack()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Hydra calls this before it writes anything; the keywords are its own."""
-        self.known.append(Path(config.hydra.sweep.dir).absolute())
+        folder = Path(config.hydra.sweep.dir).absolute()
+        self.known.append(folder)
+        self._hold(folder, "hydra.sweep.dir")
 
     def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
-        """Refuse a folder with a result before Hydra writes the settings of another run into it."""
-        from omegaconf.errors import InterpolationResolutionError
+        """Refuse a folder before Hydra writes the settings of another run into it."""
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
 
+        HydraConfig.instance().set_config(config)  # which the default folder is made from
         try:
-            folder = Path(config.hydra.run.dir).absolute()
-        except InterpolationResolutionError:  # the default, which has the time in it, is known later only
-            return
+            folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+        except OmegaConfBaseException:
+            return  # Hydra tells of it
+        self._hold(folder, "hydra.run.dir")
         try:
             refuse_result(folder)
+            if "resume" in config:
+                refuse_other_settings(folder, list(config.hydra.overrides.task))
         except GnncomposeError as problem:  # Hydra would turn it into a warning
             _fail(str(problem), USAGE_ERROR)
+
+    def _hold(self, folder: Path, setting: str) -> None:
+        """Keep other processes out of a folder until this one ends."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            is_held = self.held.enter_context(occupied(folder))
+        except OSError:
+            return  # Hydra meets it, too, and tells of it
+        if not is_held:
+            _fail(f"{folder}: another process runs there; wait for it, or give another {setting}", USAGE_ERROR)
 
 
 def _default_launcher() -> str:
@@ -193,6 +219,8 @@ def _refuse_unfit(config: DictConfig, primary: Path) -> None:
     for key in map(str, config):
         if key not in {*own, *groups}:
             raise GnncomposeError(_unknown_setting(key, primary))
+    if "seed" in own:
+        counts("", 0, seed=config.seed)
     for key, usual in own.items():
         if isinstance(usual, list) and isinstance(config[key], str):
             raise GnncomposeError(f"{key}={config[key]}: is no list; write {key}=[{config[key]}]")
@@ -234,7 +262,7 @@ def _refuse_leaf_names(config: DictConfig, directory: Path) -> None:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove a run folder that holds nothing but Hydra's own files, and the folders that this leaves empty."""
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} - HYDRA_FILES:
+    if not folder.is_dir() or not is_empty(folder):
         return
     shutil.rmtree(folder)
     here = Path.cwd()
@@ -254,6 +282,7 @@ def explain(problem: BaseException, primary: Path) -> str | None:
     directory = primary.parent
     from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     causes = [problem]
     while (cause := causes[-1].__cause__) is not None:
@@ -268,6 +297,8 @@ def explain(problem: BaseException, primary: Path) -> str | None:
         return _unknown_setting(match[1], primary)
     if isinstance(problem, InstantiationException):
         return _not_made(text, str(causes[-1]))
+    if isinstance(problem, YAMLError):
+        return f"a file of settings is no YAML: {' '.join(text.split())}"
     if isinstance(problem, OverrideParseException):
         return f"{problem.override}: is no override; write key=value"
     if isinstance(problem, (HydraException, OmegaConfBaseException)):
@@ -286,7 +317,7 @@ def _not_made(text: str, reason: str) -> str | None:
     if match := re.match(r"Error locating target '(.+?)'", text):
         return f"{where}._target_={match[1]}: is not to be found: {reason}"
     # A signature that does not fit, or a missing value, is a mistake in the settings; anything else is ours.
-    if "unexpected keyword argument" in reason or "required positional argument" in reason:
+    if any(words in reason for words in UNFIT):
         return f"{where}: {reason.partition(')')[2].strip()}; see the leaf's file in conf/"
     return None
 

@@ -1,10 +1,11 @@
-"""Going on with an interrupted run: in its folder, by its settings."""
+"""One run in a folder: none beside it, none over a result, and an interrupted one goes on by its own settings."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 RUN = "run.json"
 CARD = "card.json"  # of a training
 KEY = "resume="
+HYDRA_FILES = {".hydra", "multirun.yaml"}
 OWN_LEAVES = ("command-line", "hydra.searchpath in command-line")  # --config-dir, and the setting; Hydra's words
 
 
@@ -37,6 +39,67 @@ def refuse_result(folder: Path) -> None:
     """
     if is_complete(folder) or (folder / CARD).is_file():
         raise GnncomposeError(f"{folder}: holds a complete run; for another one give another hydra.run.dir")
+
+
+def refuse_other_settings(folder: Path, overrides: Sequence[str]) -> None:
+    """Let no run go on in the folder of one that was begun with other settings: what it measured would be lost.
+
+    Args:
+        folder: Where a run is to go.
+        overrides: What it is begun with.
+
+    Raises:
+        GnncomposeError: An interrupted run of other settings lies there.
+    """
+    had = recorded_overrides(folder)
+    if had is not None and sorted(had) != sorted(overrides) and not is_empty(folder):
+        raise GnncomposeError(
+            f"{folder}: holds a run of other settings; {KEY}{folder} goes on with it, for another one give another "
+            f"hydra.run.dir"
+        )
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a run folder holds nothing but Hydra's own files."""
+    return not {path.name for path in folder.iterdir()} - HYDRA_FILES
+
+
+def recorded_overrides(folder: Path) -> list[str] | None:
+    """What the run of a folder was begun with, Hydra's own settings left out; None where that is not to be told."""
+    import yaml
+
+    try:
+        found = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return [str(override) for override in found] if isinstance(found, list) else None
+
+
+@contextmanager
+def occupied(folder: Path, *, waits: bool = False) -> Iterator[bool]:
+    """Hold a folder that a run writes into; the system lets go of it where the process dies.
+
+    Args:
+        folder: Which; it exists.
+        waits: Whether to wait for another process to let go of it.
+
+    Yields:
+        Whether it is held now: False where another process holds it. A file system that knows no locks holds nothing
+        back.
+    """
+    import errno
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+            is_held = True
+        except OSError as problem:
+            is_held = problem.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+        yield is_held
+    finally:
+        os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -91,14 +154,20 @@ def _first_difference(had: object, has: object) -> str:
     return f"{key}.{within}" if within else str(key)
 
 
-def resumed(arguments: Sequence[str]) -> Resumed | None:
+def resumed(arguments: Sequence[str], app: str) -> Resumed | None:
     """The run that `resume=FOLDER` names among an app's arguments; None where it is not there.
 
     The process goes where the run was begun, since paths in its settings may be relative.
 
+    Args:
+        arguments: The app's.
+        app: Its name in `conf/`.
+
     Raises:
-        GnncomposeError: It is no folder of a run, or other settings stand beside it.
+        GnncomposeError: It is no folder of a run of this app, or other settings stand beside it.
     """
+    import yaml
+
     found = [argument.removeprefix(KEY) for argument in arguments if argument.startswith(KEY)]
     if not found or found[0] in ("", "null"):
         return None
@@ -112,19 +181,18 @@ def resumed(arguments: Sequence[str]) -> Resumed | None:
     except OSError as problem:
         reason = f"{Path(problem.filename).name} is missing" if folder.is_dir() else "there is no such folder"
         raise GnncomposeError(f"{KEY}{found[0]}: is no run's folder: {reason}") from None
-    os.chdir(_begun_in(settings["hydra.yaml"], folder))
-    return Resumed(folder, settings)
-
-
-def _begun_in(text: str, folder: Path) -> Path:
-    """Where a run was begun.
-
-    Raises:
-        GnncomposeError: That folder is gone.
-    """
-    import yaml
-
-    place = Path(yaml.safe_load(text)["hydra"]["runtime"]["cwd"])
-    if not place.is_dir():
+    try:
+        documents = {name: yaml.safe_load(text) for name, text in settings.items()}
+        own, place = documents["hydra.yaml"]["hydra"]["job"]["name"], documents["hydra.yaml"]["hydra"]["runtime"]["cwd"]
+    except (yaml.YAMLError, LookupError, TypeError) as problem:
+        raise GnncomposeError(
+            f"{folder / '.hydra'}: is damaged ({type(problem).__name__}); begin the run anew"
+        ) from None
+    if own != app:
+        raise GnncomposeError(
+            f"{KEY}{found[0]}: is a run of another command; gnncompose {own.replace('_', '-')} goes on with it"
+        )
+    if not Path(place).is_dir():
         raise GnncomposeError(f"{folder}: was begun in {place}, which is gone")
-    return place
+    os.chdir(place)
+    return Resumed(folder, settings)

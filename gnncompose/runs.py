@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gnncompose.agents.agent import Agent, search
 from gnncompose.composition.paths import EditStep, direct_path, shortest_path
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
-from gnncompose.errors import EvaluationError, GnncomposeError
+from gnncompose.errors import EvaluationError, GnncomposeError, one_line
 from gnncompose.evaluation.contributions import contributions
 from gnncompose.evaluation.cost import Prices
 from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluator, Foresees, Keeps, LetsGo, Trial
@@ -47,8 +49,13 @@ def run_search(
         trackers: Are told in this order.
 
     Raises:
-        GnncomposeError: The start could not be evaluated, or the folder holds a complete run.
+        GnncomposeError: The start could not be evaluated, the folder holds a complete run, or the reward is none.
     """
+    if not isinstance(reward, Reward):
+        name = type(reward).__name__
+        raise GnncomposeError(
+            f"reward {name}: has no bind(catalog, prices, world); write it as gnncompose.reward has it"
+        )
     try:
         return _run(run, agent, evaluator, reward, prices, trackers)
     finally:
@@ -94,7 +101,7 @@ def _run(
         trials=tuple(budget.trials),
         wall_s=wall_s,
         interrupted=interrupted,
-        checkpoint=agent.checkpoint(),
+        checkpoint=_checkpoint(agent),
         model=_merged(found.composition, run),
         contributions=contributions(found.composition, evaluator.real, space, reward_of, measured, seconds),
         path=_path(space, budget, found.composition),
@@ -144,6 +151,18 @@ def _optimum(evaluator: Evaluator, told: Hashable, reward: Callable[[Evaluation]
             del _optima[next(iter(_optima))]
         _optima[key] = evaluator.optimum(reward)
     return _optima[key]
+
+
+def _checkpoint(agent: Agent) -> dict[str, Any] | None:
+    """What the agent learned; None where that cannot be written, for which no search is to be lost."""
+    found = agent.checkpoint()
+    try:
+        pickle.dumps(found)
+    except Exception as problem:  # whatever somebody's objects raise
+        name = type(agent).__name__
+        print(f"agent {name}: its checkpoint() cannot be written: {one_line(str(problem))}", file=sys.stderr)
+        return None
+    return found
 
 
 def _path(space: Space, budget: Budget, found: Composition) -> tuple[EditStep, ...] | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnncompose.errors import INTERRUPTED, GnncomposeError, one_line
+from gnncompose.resuming import occupied, recorded_overrides
 
 FAILURE = "failure.txt"  # one line: why the job failed
 LOG = "run.log"  # what the job printed
@@ -68,11 +69,9 @@ class Job:
         """
         if not self.is_over or self.failure is not None:
             return False
-        import yaml
-
-        path = self.folder / ".hydra" / "overrides.yaml"
-        had = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-        if had != [override for override in self.overrides if not override.lstrip("+~").startswith("hydra")]:
+        if recorded_overrides(self.folder) != [
+            override for override in self.overrides if not override.lstrip("+~").startswith("hydra")
+        ]:
             raise GnncomposeError(f"{self.folder}: holds a job of other settings; give another hydra.sweep.dir")
         return True
 
@@ -125,6 +124,12 @@ def run_job(job: Callable[[], None], folder: Path, explain: Callable[[BaseExcept
     """
     if interrupted.is_set():
         raise KeyboardInterrupt
+    with occupied(folder) as is_held:
+        if is_held:  # else a process of another sweep runs it, and says in the folder how it ends
+            _run_job(job, folder, explain)
+
+
+def _run_job(job: Callable[[], None], folder: Path, explain: Callable[[BaseException], str | None]) -> None:
     (folder / FAILURE).unlink(missing_ok=True)
     running = folder / RUNNING
     running.parent.mkdir(exist_ok=True)
@@ -140,7 +145,7 @@ def run_job(job: Callable[[], None], folder: Path, explain: Callable[[BaseExcept
                 traceback.print_exc()
                 reason = root_cause(problem)
             (folder / FAILURE).write_text(reason + "\n", encoding="utf-8")
-    running.unlink()
+    running.unlink(missing_ok=True)
 
 
 def launch_all(jobs: Sequence[Job], launch: Launch) -> None:

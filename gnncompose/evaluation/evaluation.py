@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from gnncompose.composition.tree import Composition
-from gnncompose.errors import EvaluationError
+from gnncompose.errors import EvaluationError, GnncomposeError
 from gnncompose.execution.percentiles import why_withheld
 from gnncompose.tasks.task import Task, World
 
@@ -314,6 +316,7 @@ class Budget:
 
         Raises:
             BudgetSpent: The composition is new and would cost more than what is left, or the steps are used up.
+            GnncomposeError: The reward is no finite number.
         """
         self.steps += 1
         known = self._by_id.get(composition.id)
@@ -326,7 +329,7 @@ class Budget:
         started, evaluation, failure = time.perf_counter(), None, None
         try:
             evaluation = self.evaluator.evaluate(composition)
-            reward = self.reward(evaluation)
+            reward = self._rewarded(composition, evaluation)
         except EvaluationError as problem:
             reward, failure = FAILED_REWARD, f"{problem} (after {time.perf_counter() - started:.1f} s)"
         trial = Trial(len(self.trials) + 1, composition, evaluation, reward, reward, failure)
@@ -339,3 +342,9 @@ class Budget:
         self._by_id[composition.id] = trial
         self.on_trial(trial)
         return trial
+
+    def _rewarded(self, composition: Composition, evaluation: Evaluation) -> float:
+        reward = self.reward(evaluation)
+        if not isinstance(reward, Real) or not math.isfinite(reward):
+            raise GnncomposeError(f"reward: gives {reward} for {composition}; it must give a finite number")
+        return float(reward)

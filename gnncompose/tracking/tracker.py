@@ -15,6 +15,7 @@ from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.contributions import Contribution
 from gnncompose.evaluation.cost import Resource
 from gnncompose.evaluation.evaluation import Evaluation, Trial
+from gnncompose.ranges import counts
 from gnncompose.tasks.task import Task, World
 
 STARTS = ("shortest", "random")
@@ -51,10 +52,8 @@ class Run:
     def __post_init__(self) -> None:
         if self.start not in STARTS:
             raise GnncomposeError(f"start={self.start}: there is no such start; choose one of {', '.join(STARTS)}")
-        for name, least in (("seed", 0), ("budget", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise GnncomposeError(f"{name}={value}: is no whole number from {least} up; give one")
+        counts("", 0, seed=self.seed)
+        counts("", 1, budget=self.budget)
 
     def generator(self) -> np.random.Generator:
         """A fresh generator from the seed."""

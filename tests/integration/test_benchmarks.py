@@ -15,6 +15,8 @@ import pytest
 from recorded import recorded
 from rows import COLUMNS, PROVENANCE, Row, key_of, read_rows, write_rows
 
+from gnncompose.resuming import occupied
+
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -129,12 +131,42 @@ def test_run__tells_what_failed_and_runs_the_rest(place: Path, tmp_path: Path) -
     assert {row["agent"] for row in read_rows(tmp_path / "broken" / "rows")} == {"random"}
 
 
+def test_run__keeps_no_row_of_an_earlier_run_for_one_that_failed(place: Path, copied: Path) -> None:
+    assert {row["agent"] for row in read_rows(copied / "rows")} == {"local_search", "random", "stubborn"}
+    shutil.rmtree(copied / "digits" / "clean" / "stubborn")
+    shutil.rmtree(copied / "digits" / "noise" / "stubborn" / "budget_12" / "seed_1")
+    with (copied / "digits" / "noise" / "stubborn" / "budget_12" / "seed_0" / "run.json").open("r+") as file:
+        file.truncate(100)
+    arguments = ["agents=stubborn", "jobs=1", f"runs={copied.parent}"]
+    damaged = script(place, "run", *arguments)
+    assert damaged.returncode == 2
+    assert "seed_0: is damaged (JSONDecodeError" in damaged.stderr.splitlines()[-1]
+    shutil.rmtree(copied / "digits" / "noise" / "stubborn")
+    failing = SUITE.replace("agent.patience=5", "agent.improvement=sideways")
+    (place / "failing").mkdir(exist_ok=True)
+    (place / "failing" / "tiny.yaml").write_text(failing, encoding="utf-8")
+    done = script(place, "run", *arguments, suite="failing/tiny")
+    assert "4 rows, 0 were there, 4 failed" in done.stdout, done.stderr
+    assert {row["agent"] for row in read_rows(copied / "rows")} == {"local_search", "random"}
+
+
+def test_run__leaves_alone_what_another_process_runs(place: Path, copied: Path) -> None:
+    folder = copied / "digits" / "clean" / "random" / "budget_12" / "seed_0"
+    (folder / "run.json").unlink()
+    with occupied(folder) as is_held:
+        assert is_held
+        done = script(place, "run", "jobs=1", f"runs={copied.parent}")
+    assert "12 rows, 11 were there, 1 failed" in done.stdout
+    assert not (folder / "run.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["agents=nobody"], "agent=nobody: there is no agent/nobody.yaml"),
         (["jobs=0"], "jobs=0: is no whole number from 1 up"),
         (["seed=3"], "seed=3: is no argument"),
+        (["runs=/dev/null"], "/dev/null"),
     ],
 )
 def test_run__answers_mistakes_with_one_line(place: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -168,11 +200,32 @@ def test_table__leaves_out_and_names_an_agent_that_lacks_rows(place: Path, copie
     done = script(place, "table", f"runs={copied.parent}", f"results={copied.parent / 'none'}")
     assert done.returncode == 0, done.stderr
     assert "left out: random lacks 2 rows" in done.stdout
+    none = script(place, "table", f"runs={copied.parent}", "tasks=digit")
+    assert none.stderr == "error: tasks=digit: suite tiny has no such task; it has digits\n"
+
+
+def test_table__counts_no_row_of_other_settings(place: Path, copied: Path) -> None:
+    text = SUITE.replace("agent.patience=5", "agent.patience=6")
+    (place / "changed").mkdir(exist_ok=True)
+    (place / "changed" / "tiny.yaml").write_text(text, encoding="utf-8")
+    arguments = [f"runs={copied.parent}", f"results={copied.parent / 'none'}"]
+    done = script(place, "table", *arguments, "publish=true", suite="changed/tiny")
+    assert done.returncode == 0, done.stderr
+    assert "ignored: 4 rows" in done.stdout
+    assert {path.stem for path in copied.parent.glob("none/tiny/rows/*")} == {"local_search", "random"}
+
+
+@pytest.mark.parametrize("name", ["run", "table", "validate", "transfer"])
+def test_scripts__say_how_they_are_used(place: Path, name: str) -> None:
+    done = script(place, name, "--help")
+    assert done.returncode == 0
+    assert f"python benchmarks/{name}.py [" in done.stdout
 
 
 def test_validate__finds_that_all_hold(place: Path, filled: Path) -> None:
     done = script(place, "validate", f"rows={filled / 'rows'}", "jobs=1")
     assert done.returncode == 0, done.stderr
+    assert "missing" not in done.stderr
     figures = {"suite": "tiny", "rows": 12, "hold": 12, "do_not_hold": 0, "searched_again": 12}
     assert json.loads(done.stdout.splitlines()[-1]) == figures
 
@@ -202,6 +255,7 @@ def test_validate__names_every_row_that_was_changed_by_hand(place: Path, copied:
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("does not hold: ")]
     assert len(lines) == 11, (changed, lines)
+    assert sum(line.startswith("missing: ") for line in done.stderr.splitlines()) >= 1
     assert json.loads(done.stdout.splitlines()[-1])["hold"] == 1
 
 

@@ -93,6 +93,19 @@ def test_resume__says_what_is_wrong(arguments, told, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_resume__names_the_command_that_goes_on(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    for name in ("config", "overrides"):
+        (tmp_path / ".hydra" / f"{name}.yaml").write_text("{}")
+    (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: {job: {name: train_policy}, runtime: {cwd: /}}")
+    done = searched(f"resume={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr.endswith("is a run of another command; gnncompose train-policy goes on with it\n")
+    (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: [")
+    done = searched(f"resume={tmp_path}")
+    assert "is damaged (ParserError)" in done.stderr
+
+
 def test_resume__refuses_settings_that_have_changed_since(tmp_path):
     table = ["task=recorded", "task.name=series_gun_point", "evaluator=table", "agent=random", "budget=5", *COMMON[2:]]
     folder = tmp_path / "run"

@@ -13,6 +13,7 @@ import pytest
 from recorded import recorded
 
 from gnncompose.composition.files import load_composition
+from gnncompose.resuming import occupied
 from gnncompose.tasks.bundle import load_task
 
 SEARCH = Path(__file__).resolve().parents[2] / "experiments" / "search.py"
@@ -131,6 +132,25 @@ def test_search__leaves_a_complete_run_as_it_is(tmp_path: Path) -> None:
     assert other.stderr == f"error: {tmp_path}/run: holds a complete run; for another one give another hydra.run.dir\n"
     assert "agent=random" in (tmp_path / "run" / ".hydra" / "overrides.yaml").read_text()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["agent"] == "random"
+
+
+@recorded("digits")
+def test_search__keeps_out_of_a_folder_where_another_run_is_or_was_interrupted(tmp_path: Path) -> None:
+    table = ["task=recorded", "task.name=digits", "evaluator=table", "tracker=files", "budget=3"]
+
+    def refused(*own: str) -> str:
+        arguments = [sys.executable, str(SEARCH), *table, f"hydra.run.dir={tmp_path}", *own]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        return done.stderr
+
+    with occupied(tmp_path):
+        assert "another process runs there" in refused("agent=random")
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps([*table, "agent=ipa"]))
+    (tmp_path / ".evaluations.db").touch()
+    assert f"holds a run of other settings; resume={tmp_path} goes on with it" in refused("agent=random")
+    assert {path.name for path in tmp_path.iterdir()} == {".hydra", ".evaluations.db"}
 
 
 def test_search__ends_cleanly_on_an_interrupt(digits_directory: Path, tmp_path: Path) -> None:
