@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnncompose.catalog.catalog import read_document
-from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
+from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError, end_unread
 from gnncompose.launch import resource_directory
 from gnncompose.resuming import recorded_overrides
 
@@ -225,6 +225,8 @@ def run_script(main: Callable[[list[str]], int]) -> None:
         raise SystemExit(0)
     try:
         code = main(sys.argv[1:])
+    except BrokenPipeError:
+        end_unread()
     except UNWRITABLE as problem:
         print(f"error: {problem.filename}: {problem.strerror}; give a folder that can be written", file=sys.stderr)
         code = USAGE_ERROR

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gnncompose.errors import GnncomposeError
+from gnncompose.errors import INTERRUPTED, GnncomposeError
 from gnncompose.launch import application
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def tune(config: DictConfig) -> None:
     plan, sampler, pruner = (instantiate(config[name]) for name in ("plan", "sampler", "pruner"))
     tuning = Tuning(subject, cases, plan, config.study, config.storage, sampler, pruner, config.seed)
     set_threads(config.threads)
-    tuning.run(Path(settings.output_dir))
+    if not tuning.run(Path(settings.output_dir)):
+        raise SystemExit(INTERRUPTED)
 
 
 if __name__ == "__main__":

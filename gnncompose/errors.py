@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from typing import NoReturn
+
 LONGEST_MESSAGE = 2000
 USAGE_ERROR = 2  # exit code of a command that a mistake of the user's kept from its work
 INTERRUPTED = 130  # exit code of what was ended by Ctrl-C, as shells have it
+UNREAD = 141  # exit code of what nobody reads any more, as shells have it
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk takes no more
 
 
 class GnncomposeError(Exception):
@@ -28,6 +35,12 @@ def one_line(text: str) -> str:
         text = f"{text[:half]} … {text[-half:]}"
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def end_unread() -> NoReturn:
+    """End without a word where the reader of standard output has gone, as after `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+    raise SystemExit(UNREAD)
 
 
 class CatalogError(GnncomposeError):

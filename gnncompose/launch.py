@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.experimental.callback import Callback
 
-from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
+from gnncompose.errors import INTERRUPTED, NO_ROOM, USAGE_ERROR, GnncomposeError, end_unread
 from gnncompose.ranges import counts
 from gnncompose.resuming import Resumed, is_empty, occupied, refuse_other_settings, refuse_result, resumed
 
@@ -78,11 +78,8 @@ def application(config_name: str) -> Callable[[Job], Callable[[], None]]:
                 run(_guarded(job, directory / f"{config_name}.yaml", earlier))()
             except KeyboardInterrupt:
                 _fail("interrupted", INTERRUPTED)
-            except (NotADirectoryError, FileExistsError, PermissionError) as problem:
-                reason = "cannot be written" if isinstance(problem, PermissionError) else "is no folder"
-                _fail(
-                    f"{problem.filename}: {reason}, so no run can go there; give another as hydra.run.dir", USAGE_ERROR
-                )
+            except BrokenPipeError:
+                end_unread()
             except Exception as problem:
                 line = explain(problem, directory / f"{config_name}.yaml")
                 if line is None:
@@ -297,13 +294,11 @@ def explain(problem: BaseException, primary: Path) -> str | None:
         return _unknown_setting(match[1], primary)
     if isinstance(problem, InstantiationException):
         return _not_made(text, str(causes[-1]))
-    if isinstance(problem, YAMLError):
-        return f"a file of settings is no YAML: {' '.join(text.split())}"
     if isinstance(problem, OverrideParseException):
         return f"{problem.override}: is no override; write key=value"
-    if isinstance(problem, (HydraException, OmegaConfBaseException)):
-        return " ".join(line for line in text.splitlines() if "hydra.cc" not in line).strip()
-    return None
+    if isinstance(problem, (HydraException, OmegaConfBaseException, YAMLError)):
+        return " ".join(line.strip() for line in text.splitlines() if "hydra.cc" not in line).strip()
+    return _not_written(problem) if isinstance(problem, OSError) else None
 
 
 def _not_made(text: str, reason: str) -> str | None:
@@ -319,6 +314,15 @@ def _not_made(text: str, reason: str) -> str | None:
     # A signature that does not fit, or a missing value, is a mistake in the settings; anything else is ours.
     if any(words in reason for words in UNFIT):
         return f"{where}: {reason.partition(')')[2].strip()}; see the leaf's file in conf/"
+    return None
+
+
+def _not_written(problem: OSError) -> str | None:
+    """One line for a file that cannot be written where a run is to go; None where that is not the trouble."""
+    if isinstance(problem, (NotADirectoryError, FileExistsError)):
+        return f"{problem.filename}: is no folder, so no run can go there; give another as hydra.run.dir"
+    if isinstance(problem, PermissionError) or problem.errno in NO_ROOM:
+        return f"{problem.filename}: cannot be written ({problem.strerror}); make room, or give another hydra.run.dir"
     return None
 
 

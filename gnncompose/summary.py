@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gnncompose.errors import GnncomposeError
+from gnncompose.errors import GnncomposeError, one_line
 from gnncompose.plotting import SETTINGS, Band, can_draw, save, step_lines
+from gnncompose.resuming import recorded_overrides
 from gnncompose.stats import best_at, bootstrap_interval, interquartile_mean
 from gnncompose.sweeping import failure_in
 
@@ -25,6 +26,7 @@ FIGURES = {  # name of a row's figure, its heading, digits after the point
     "start": ("start", 3),
     "best_single": ("best single", 3),
     "found": ("found", 3),
+    "regret": ("regret", 4),
     "test_score": ("test score", 3),
     "test_latency_ms_mean": ("test mean ms", 4),
     "test_cost_usd_per_million": ("test USD / million", 6),
@@ -42,7 +44,9 @@ class Row:
         named: Task, condition, agent and budget.
         settings: Its overrides by key.
         seed: Its seed.
-        figures: What it came to, by the names in `FIGURES`; rewards are those on validation data.
+        figures: What it came to, by the names in `FIGURES`; rewards are those on validation data. `regret` is the best
+            reward that there is less that of what was found; it is missing where the former is not known.
+        curve: Evaluations, and the best reward after each of them: float[step].
     """
 
     folder: Path
@@ -50,6 +54,7 @@ class Row:
     settings: Mapping[str, str]
     seed: int
     figures: Mapping[str, float]
+    curve: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Gathered:
         folder: The folder.
         varied: Settings that differ between the searches, beside `NAMED` and the seed.
         groups: In the order of their names.
-        missing: Runs that failed or did not end.
+        missing: Runs that failed, did not end, or are damaged.
+        repeated: Searches whose settings and seed stand once more, in a folder of a later name, which counts.
         others: Complete runs that are no searches.
     """
 
@@ -104,7 +110,13 @@ class Gathered:
     varied: tuple[str, ...]
     groups: tuple[Group, ...]
     missing: tuple[Missing, ...]
+    repeated: tuple[Row, ...]
     others: int
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures that every search has."""
+        return [name for name in FIGURES if all(name in row.figures for row in self.rows)]
 
     @property
     def rows(self) -> list[Row]:
@@ -127,15 +139,18 @@ def gather(folder: Path) -> Gathered:
     missing: list[Missing] = []
     others = 0
     for run in sorted(folders, key=lambda path: [_by_size(part) for part in path.parts]):
-        overrides = _overrides(run)
-        record = _record(run)
-        reason = failure_in(run) or _why_unfinished(run, record)
-        if reason is not None:
-            missing.append(Missing(run, overrides, reason))
-        elif record is None or "found" not in (record.get("summary") or {}):
-            others += 1
-        else:
-            rows.append(_row(run, record, overrides))
+        overrides = tuple(recorded_overrides(run) or ())
+        try:
+            record = _record(run)
+            reason = failure_in(run) or _why_unfinished(run, record)
+            if reason is not None:
+                missing.append(Missing(run, overrides, reason))
+            elif record is None or "found" not in (record.get("summary") or {}):
+                others += 1
+            else:
+                rows.append(_row(run, record, overrides))
+        except (OSError, ValueError, LookupError, TypeError) as problem:
+            missing.append(Missing(run, overrides, one_line(f"it is damaged ({problem}); run it again")))
     if not rows and not missing:
         raise GnncomposeError(f"{folder}: holds no search; give the folder of a sweep, or one with run folders in it")
     varied = _varied(rows)
@@ -144,8 +159,12 @@ def gather(folder: Path) -> Gathered:
         own = tuple(row.settings.get(key, "") for key in varied)
         grouped.setdefault((row.named, own), []).append(row)
     ordered = sorted(grouped.items(), key=lambda item: [_by_size(str(part)) for part in (*item[0][0], *item[0][1])])
-    groups = [Group(*key, tuple(sorted(some, key=lambda row: row.seed))) for key, some in ordered]
-    return Gathered(folder, varied, tuple(groups), tuple(missing), others)
+    latest = [{row.seed: row for row in some} for _, some in ordered]
+    groups = [
+        Group(*key, tuple(own[seed] for seed in sorted(own))) for (key, _), own in zip(ordered, latest, strict=True)
+    ]
+    repeated = [row for (_, some), own in zip(ordered, latest, strict=True) for row in some if own[row.seed] is not row]
+    return Gathered(folder, varied, tuple(groups), tuple(missing), tuple(repeated), others)
 
 
 def _by_size(text: str) -> tuple[float, str]:
@@ -161,8 +180,8 @@ def _record(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except OSError:
         return None
-    except ValueError:
-        raise GnncomposeError(f"{folder / 'run.json'}: is no JSON; remove it, or run the job again") from None
+    except ValueError as problem:
+        raise ValueError(f"run.json: {problem}") from None
     return record if isinstance(record, dict) else None
 
 
@@ -181,25 +200,29 @@ def _holds_results(folder: Path) -> bool:
     return any(not path.name.startswith(".evaluations") and path.name not in passing for path in folder.iterdir())
 
 
-def _overrides(folder: Path) -> tuple[str, ...]:
-    import yaml
-
-    try:
-        return tuple(map(str, yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")) or ()))
-    except OSError:
-        return ()
-
-
 def _row(folder: Path, record: Mapping[str, Any], overrides: Sequence[str]) -> Row:
     results = record["summary"]
     tested = results["found"]["test"]
     figures = {name: float(results[name]["reward"]) for name in ("start", "best_single", "found")}
     figures |= {f"test_{name}": float(tested[name]) for name in ("score", "latency_ms_mean", "cost_usd_per_million")}
     figures |= {name: float(record[name]) for name in ("evaluations", "wall_s")}
+    if record.get("optimum") is not None:
+        figures["regret"] = max(float(record["optimum"]) - figures["found"], 0.0)
     named = (record["task"], record["condition"], record["agent"], int(record["budget"]))
     parts = [override.lstrip("+~").partition("=") for override in overrides]
     settings = {key: value for key, _, value in parts}
-    return Row(folder, named, settings, int(record["seed"]), figures)
+    return Row(folder, named, settings, int(record["seed"]), figures, _curve_in(folder / "evaluations.parquet"))
+
+
+def _curve_in(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    try:
+        table = parquet.read_table(path, columns=["measurements", "best_reward"])
+    except arrow.ArrowException as problem:
+        raise ValueError(f"{path.name}: {problem}") from None
+    return np.cumsum(table["measurements"].to_numpy()), table["best_reward"].to_numpy()
 
 
 def _varied(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -233,10 +256,10 @@ def markdown(gathered: Gathered) -> str:
             "Interquartile means over the seeds [95 % bootstrap intervals]; rewards are of validation data.",
             "",
         ]
-        header = [*(names[i] for i in shown), "seeds", *(heading for heading, _ in FIGURES.values())]
+        header = [*(names[i] for i in shown), "seeds", *(FIGURES[name][0] for name in gathered.figures)]
         lines += [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
         for group, cell in zip(gathered.groups, cells, strict=True):
-            figures = [_shown(*group.interval(name), digits) for name, (_, digits) in FIGURES.items()]
+            figures = [_shown(*group.interval(name), FIGURES[name][1]) for name in gathered.figures]
             lines.append(f"| {' | '.join([*(cell[i] for i in shown), str(len(group.rows)), *figures])} |")
     if gathered.missing:
         lines += ["", f"## {len(gathered.missing)} without a result", ""]
@@ -246,6 +269,12 @@ def markdown(gathered: Gathered) -> str:
             own = " ".join(setting for setting in one.overrides if setting not in shared)
             place = one.folder.relative_to(gathered.folder).as_posix()
             lines.append(f"- {place}{f' ({own})' if own else ''}: {one.reason}")
+    if gathered.repeated:
+        lines += [
+            "",
+            f"{len(gathered.repeated)} with the settings and seed of a later folder, which counts in their place:",
+        ]
+        lines += ["", *(f"- {row.folder.relative_to(gathered.folder).as_posix()}" for row in gathered.repeated)]
     if gathered.others:
         lines += ["", f"{gathered.others} more runs are no searches, and stand in no table."]
     return "\n".join(lines) + "\n"
@@ -263,13 +292,19 @@ def as_document(gathered: Gathered) -> dict[str, Any]:
     for group in gathered.groups:
         found: dict[str, Any] = dict(zip((*NAMED, *gathered.varied), (*group.named, *group.varied), strict=True))
         found["seeds"] = [row.seed for row in group.rows]
-        for name in FIGURES:
+        for name in gathered.figures:
             found[name] = dict(zip(("iqm", "low", "high"), group.interval(name), strict=True))
         groups.append(found)
     missing = [
         {"folder": str(one.folder), "overrides": list(one.overrides), "reason": one.reason} for one in gathered.missing
     ]
-    return {"searches": len(gathered.rows), "groups": groups, "missing": missing, "others": gathered.others}
+    return {
+        "searches": len(gathered.rows),
+        "groups": groups,
+        "missing": missing,
+        "repeated": [str(row.folder) for row in gathered.repeated],
+        "others": gathered.others,
+    }
 
 
 def write(gathered: Gathered, folder: Path) -> list[Path]:
@@ -279,11 +314,17 @@ def write(gathered: Gathered, folder: Path) -> list[Path]:
     files[0].write_text(markdown(gathered), encoding="utf-8")
     with files[1].open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow((*NAMED, *gathered.varied, "seed", *FIGURES, "folder"))
+        writer.writerow((*NAMED, *gathered.varied, "seed", *gathered.figures, "folder"))
         for group in gathered.groups:
             for row in group.rows:
                 writer.writerow(
-                    (*group.named, *group.varied, row.seed, *(row.figures[name] for name in FIGURES), row.folder)
+                    (
+                        *group.named,
+                        *group.varied,
+                        row.seed,
+                        *(row.figures[name] for name in gathered.figures),
+                        row.folder,
+                    )
                 )
     if gathered.rows and can_draw():
         files.append(folder / "summary.svg")
@@ -333,12 +374,9 @@ def _line_names(groups: Iterable[Group], varied: Sequence[str]) -> list[str]:
 
 def _curve(rows: Sequence[Row], grid: np.ndarray) -> Band:
     """The group's best reward after each number of evaluations."""
-    import pyarrow.parquet as parquet
-
     curves = []
     for row in rows:
-        table = parquet.read_table(row.folder / "evaluations.parquet", columns=["measurements", "best_reward"])
-        best = table["best_reward"].to_numpy()
-        curve = best_at(np.cumsum(table["measurements"].to_numpy()), best, grid)
+        evaluations, best = row.curve
+        curve = best_at(evaluations, best, grid)
         curves.append(np.where(np.isneginf(curve), best[0], curve))
     return _band(np.array(curves))

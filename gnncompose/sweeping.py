@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnncompose.errors import INTERRUPTED, GnncomposeError, one_line
-from gnncompose.resuming import occupied, recorded_overrides
+from gnncompose.resuming import RUN, occupied, recorded_overrides
 
 FAILURE = "failure.txt"  # one line: why the job failed
 LOG = "run.log"  # what the job printed
@@ -298,6 +298,8 @@ def report(jobs: Sequence[Job], folder: Path) -> None:
             rows = sorted([*failed, *unended], key=lambda row: row[0].number)
             writer.writerows((job.number, job.folder, reason, " ".join(job.overrides)) for job, reason in rows)
         told += f"; see {path}, and {LOG} in each job's folder"
-    print(f"{told}\ntogether: gnncompose summary {folder}", file=sys.stderr)
+    if any((job.folder / RUN).exists() for job in jobs):  # of searches, which alone can be summed up
+        told += f"\ntogether: gnncompose summary {folder}"
+    print(told, file=sys.stderr)
     if failed or unended:
         without_result.set()

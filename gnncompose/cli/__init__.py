@@ -18,7 +18,7 @@ from gnncompose.cli.store import stores
 from gnncompose.cli.summary import summaries
 from gnncompose.cli.task import tasks
 from gnncompose.cli.trust import trusts
-from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError
+from gnncompose.errors import INTERRUPTED, USAGE_ERROR, GnncomposeError, end_unread
 
 # Click's class, which some versions of typer depend on and others bring along; BadParameter derives from it in both.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -44,6 +44,8 @@ def main() -> None:
         _fail(str(problem), USAGE_ERROR)
     except UsageError as problem:
         _fail(problem.format_message(), USAGE_ERROR)
+    except BrokenPipeError:
+        end_unread()
     except OSError as problem:
         _fail(f"{problem.filename or ''}: {problem.strerror or problem}".lstrip(": "), USAGE_ERROR)
     except (KeyboardInterrupt, typer.Abort):

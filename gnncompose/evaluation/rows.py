@@ -7,6 +7,7 @@ compositions of the file, so an edit is legal there where what it makes is one o
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -132,6 +133,10 @@ class Rows:
             raise TableError(f"{self.path}: tells nothing of {composition} in {world} on {split}; {self._known()}")
         return row
 
+    def tells_of_tests(self, world: World) -> bool:
+        """Whether a row in that world is of test data and no other."""
+        return any(split == "test" and told in (world, None) for _, told, split in self._rows)
+
     def _known(self) -> str:
         worlds = sorted({f"{world or 'any world'} on {split or 'any split'}" for _, world, split in self._rows})
         return f"it tells of {'; '.join(worlds[:8])}{' and more' if len(worlds) > 8 else ''}"
@@ -244,6 +249,11 @@ class RowsEvaluator:
         self.task = self._rows.part(world)
         self.world = world
         self._prices = prices
+        if not self._rows.tells_of_tests(world):
+            print(
+                f"{self._rows.path}: no row is of the split test, so test figures are those of validation",
+                file=sys.stderr,
+            )
 
     @property
     def real(self) -> RowsEvaluator:

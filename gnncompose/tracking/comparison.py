@@ -13,7 +13,7 @@ from gnncompose.errors import GnncomposeError
 from gnncompose.tracking.charts import BLUE, GREEN, ORANGE, Front, Line, Mark, curves, scatter
 from gnncompose.tracking.finished import FinishedRun, read_run, text_of
 from gnncompose.tracking.pages import inline, milliseconds, render
-from gnncompose.tracking.report import flat
+from gnncompose.tracking.report import flat, kind_of
 
 FEWEST, MOST = 2, 12
 COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")
@@ -83,11 +83,17 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
     commit = record.get("git_sha")
     return {
         **{name: record.get(name) for name in NAMES},
+        "reward": kind_of((record.get("config") or {}).get("reward")) or None,
         **{name: value for name, value in flat(record.get("config")).items() if name not in NAMES},
         **{f"hardware.{name}": hardware.get(name) for name in ("cpu", "cores")},
         **{f"version of {name}": version for name, version in (record.get("versions") or {}).items()},
         "commit": commit[:HASHES] if commit else None,
     }
+
+
+def have_one_reward(runs: Sequence[Compared]) -> bool:
+    """Whether all runs sought the same; else their rewards, regrets and curves do not compare."""
+    return len({json.dumps((c.run.record.get("config") or {}).get("reward"), sort_keys=True) for c in runs}) == 1
 
 
 def document(runs: Sequence[Compared]) -> dict[str, Any]:
@@ -111,6 +117,7 @@ def document(runs: Sequence[Compared]) -> dict[str, Any]:
             for compared in runs
         ],
         "differences": differences(runs),
+        "have_one_reward": have_one_reward(runs),
     }
 
 
@@ -131,10 +138,14 @@ def table(runs: Sequence[Compared]) -> str:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    lines = [
         "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
         for row in rows
-    )
+    ]
+    if not have_one_reward(runs):
+        told = (f"{n} {values}" for n, values in differences(runs).items() if n.partition(".")[0] == "reward")
+        lines += ["", f"rewards differ ({'; '.join(told)}): they do not compare"]
+    return "\n".join(lines)
 
 
 def _metric(runs: Sequence[Compared]) -> str:
@@ -163,6 +174,7 @@ def page(runs: Sequence[Compared]) -> str:
         "worlds": sorted(worlds),
         "metric": _metric(runs),
         "best": _best(runs) if len(worlds) == 1 else {},
+        "have_one_reward": have_one_reward(runs),
         "differences": differences(runs),
         "curve": Markup(inline(_curves(runs))),
         "latencies": Markup(inline(_fronts(runs, "latency_ms_mean", "mean latency, ms (log scale)"))),
@@ -181,11 +193,12 @@ def _picture(drawing: str | None) -> str | None:
 def _best(runs: Sequence[Compared]) -> dict[str, float]:
     """The best of each figure on test data."""
     found = [compared.run.record["summary"]["found"] for compared in runs]
+    reward = {"reward": max(one["reward"] for one in found)} if have_one_reward(runs) else {}
     return {
+        **reward,
         "score": max(one["test"]["score"] for one in found),
         "latency_ms_mean": min(one["test"]["latency_ms_mean"] for one in found),
         "cost_usd_per_million": min(one["test"]["cost_usd_per_million"] for one in found),
-        "reward": max(one["reward"] for one in found),
     }
 
 

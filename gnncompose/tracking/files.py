@@ -95,11 +95,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises:
         GnncomposeError: There is no such folder.
+        OSError: It cannot be written; names the file, also where the disk is full.
     """
     if not path.parent.is_dir():
         raise GnncomposeError(f"{path}: there is no folder {path.parent}; make it")
     try:
         _temporary(path).write_bytes(content)
         os.replace(_temporary(path), path)
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(path)) from None
     finally:
         _temporary(path).unlink(missing_ok=True)

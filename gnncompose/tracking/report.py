@@ -25,7 +25,7 @@ MOST_ON_FRONT = 25
 MEASURED_BY = {
     "onnx": "really run in ONNX Runtime, timed on a core of its own and corrected for the drift of the machine",
     "table": "looked up: scores of real runs, latencies composed of measured times and real row counts",
-    "rows": "looked up in a file of rows that was recorded before",
+    "rows": "looked up in a file of rows that was recorded before; without any of test data those of validation stand",
 }
 
 
@@ -208,7 +208,8 @@ def _facts(run: Run, summary: Summary, record: dict[str, Any]) -> Iterator[tuple
     yield "Evaluator", f"{told.evaluator}{f': {how}' if how else ''}{sampled}"
     for name in ("evaluator", "reward", "agent", "task"):
         if settings := flat(run.config.get(name)):
-            yield f"Settings of the {name}", ", ".join(f"{key} {value}" for key, value in settings.items())
+            told = ", ".join(f"{key} {value}" for key, value in settings.items())
+            yield f"Settings of the {name}", f"{kind_of(run.config[name])}: {told}".removeprefix(": ")
     yield "World", f"condition {run.world.condition}, resource {run.world.resource}, load {run.world.load}"
     if run.price is not None:
         yield "Prices", price_line(run.price)
@@ -229,6 +230,11 @@ def price_line(price: Resource) -> str:
     if price.usd_per_gpu_hour:
         parts.append(f"{price.usd_per_gpu_hour:g} per GPU hour")
     return f"{price.name}: {', '.join(parts)}, on {price.date} ({price.source})"
+
+
+def kind_of(settings: object) -> str:
+    """The name of the class that settings make; empty where they name none."""
+    return str(settings.get("_target_", "")).rpartition(".")[2] if isinstance(settings, Mapping) else ""
 
 
 def flat(settings: object, prefix: str = "") -> dict[str, Any]:

@@ -66,8 +66,15 @@ class Tuning:
         own = {dial.name: subject.own[dial.name] for dial in subject.space if dial.holds(subject.own[dial.name])}
         self._study.enqueue_trial(own, skip_if_exists=True)  # the agent's own settings come first
 
-    def run(self, folder: Path) -> None:
-        """Try settings until the plan is fulfilled or someone interrupts; writes and prints what is best by then."""
+    def run(self, folder: Path) -> bool:
+        """Try settings until the plan is fulfilled or someone interrupts; writes and prints what is best by then.
+
+        Returns:
+            Whether the plan is fulfilled.
+
+        Raises:
+            GnncomposeError: No settings work.
+        """
         from tqdm import tqdm
 
         done, interrupted = self._count(), False
@@ -77,13 +84,19 @@ class Tuning:
             try:
                 while self._count() < self._plan.trials:
                     self._try_one(lambda line: bar.write(line, file=sys.stderr))
-                    bar.set_postfix_str(f"best {self._best_value():.4f}", refresh=False)
+                    if not np.isnan(self._best_value()):
+                        bar.set_postfix_str(f"best {self._best_value():.4f}", refresh=False)
                     bar.update()
             except KeyboardInterrupt:
                 interrupted = True
         if interrupted:
-            print(f"interrupted after {self._count()} of {self._plan.trials} trials", file=sys.stderr)
-        self._finish(folder, is_compared=not interrupted)
+            told = f"interrupted after {self._count()} of {self._plan.trials} trials"
+            print(f"{told}; the same command goes on with the study", file=sys.stderr)
+        if not np.isnan(self._best_value()):
+            self._finish(folder, is_compared=not interrupted)
+        elif not interrupted:
+            raise GnncomposeError(f"all {self._count()} trials failed; the last: {self._last_failure()}")
+        return not interrupted
 
     def _count(self) -> int:
         """Trials that came to an end, good or bad."""
@@ -92,6 +105,10 @@ class Tuning:
         ended = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
         trials = self._study.get_trials(deepcopy=False, states=ended)
         return sum(trial.state != TrialState.FAIL or FAILED in trial.user_attrs for trial in trials)
+
+    def _last_failure(self) -> str:
+        reasons = [trial.user_attrs.get(FAILED) for trial in self._study.get_trials(deepcopy=False)]
+        return next((reason for reason in reversed(reasons) if reason), "for want of a trial")
 
     def _best_value(self) -> float:
         from optuna.trial import TrialState
@@ -170,9 +187,6 @@ class Tuning:
         from gnncompose.plotting import can_draw
         from gnncompose.tuning.figure import draw
 
-        if np.isnan(self._best_value()):
-            print("no trial came to its end", file=sys.stderr)
-            return
         self._write_trials(folder / "trials.csv")
         best = self._study.best_trial
         overrides = self._subject.overrides(best.params)
@@ -242,5 +256,6 @@ def _open_study(name: str, storage: str, pruner: BasePruner, setup: Mapping[str,
         raise GnncomposeError(f"storage={storage}: cannot be opened: {problem}") from None
     if known is not None and known != setup:
         other = next(key for key in {**known, **setup} if known.get(key) != setup.get(key))
-        raise GnncomposeError(f"study={name}: was begun with another {other}; give it another name to begin anew")
+        told = f"was begun with other {other}: {known.get(other)}, not {setup.get(other)}"
+        raise GnncomposeError(f"study={name}: {told}; give another study= to begin anew")
     return study

@@ -14,7 +14,7 @@ from recorded import recorded
 
 from gnncompose.agents.random import Random
 from gnncompose.errors import GnncomposeError
-from gnncompose.tracking.comparison import differences, document, page, read_runs
+from gnncompose.tracking.comparison import differences, document, page, read_runs, table
 from gnncompose.tracking.finished import read_run
 from gnncompose.tracking.tracker import Summary
 
@@ -118,6 +118,20 @@ def test_comparison__is_one_page(runs: tuple[list[Path], list[Summary]], count: 
 def test_comparison__warns_of_runs_that_cannot_be_compared(runs: tuple[list[Path], list[Summary]], tmp_path: Path):
     searched(tmp_path, budget=5, condition="clean")
     assert "of different tasks or conditions" in page(read_runs([runs[0][0], tmp_path]))
+
+
+def test_comparison__warns_of_rewards_that_cannot_be_compared(runs: tuple[list[Path], list[Summary]], tmp_path: Path):
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder, target, cost in zip(folders, ("WeightedSum", "ServiceLevel"), (0.05, 0.01), strict=True):
+        searched(folder, budget=5, reward={"_target_": f"gnncompose.reward.{target}", "cost": cost})
+        assert f"{target}: cost {cost}" in (folder / "report.html").read_text()
+    compared, same = read_runs(folders), read_runs(runs[0][:2])
+    assert differences(compared) == {"reward": ["WeightedSum", "ServiceLevel"], "reward.cost": [0.05, 0.01]}
+    assert "were after different rewards" in page(compared)
+    assert table(compared).endswith("reward.cost [0.05, 0.01]): they do not compare")
+    assert not document(compared)["have_one_reward"]
+    assert "were after different rewards" not in page(same)
+    assert "rewards differ" not in table(same)
     assert "of different tasks or conditions" not in page(read_runs(runs[0]))
 
 

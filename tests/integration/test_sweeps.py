@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,29 @@ def test_summary__gathers_a_sweep(swept: tuple[Path, subprocess.CompletedProcess
     assert document["searches"] == 6
     assert document["groups"][2]["found"]["iqm"] == value
     assert all(name in document["groups"][0] for name in FIGURES)
+
+
+def test_summary__leaves_out_what_is_damaged_and_counts_a_seed_once(
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    for job in "4567":
+        shutil.copytree(swept[0] / job, tmp_path / "sweep" / job)
+    shutil.copytree(swept[0] / "4", tmp_path / "sweep" / "8")
+    for name, length in (("run.json", 100), ("evaluations.parquet", 50)):
+        with (tmp_path / "sweep" / {"run.json": "6", "evaluations.parquet": "7"}[name] / name).open("r+b") as file:
+            file.truncate(length)
+    gathered = gather(tmp_path)
+    (group,) = gathered.groups
+    assert [(row.seed, row.folder.name) for row in group.rows] == [(0, "8"), (1, "5")]
+    assert [row.folder.name for row in gathered.repeated] == ["4"]
+    assert [one.folder.name for one in gathered.missing] == ["6", "7"]
+    for one, name in zip(gathered.missing, ("run.json", "evaluations.parquet"), strict=True):
+        assert one.reason.startswith(f"it is damaged ({name}: ")
+    text = markdown(gathered)
+    assert "1 with the settings and seed of a later folder, which counts in their place:\n\n- sweep/4\n" in text
+    assert as_document(gathered)["repeated"] == [str(tmp_path / "sweep" / "4")]
+    record = json.loads((tmp_path / "sweep" / "5" / "run.json").read_text())
+    assert group.rows[1].figures["regret"] == record["optimum"] - record["summary"]["found"]["reward"] >= 0
 
 
 def test_summary__command_prints_json(

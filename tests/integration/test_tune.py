@@ -109,18 +109,23 @@ def test_tuning__ends_on_an_interrupt_and_goes_on(case: Case, tmp_path: Path, ca
             raise KeyboardInterrupt
         return build(changes)
 
-    tuning(case, tmp_path, 4, interrupted).run(tmp_path)
-    assert "interrupted after 1 of 4 trials" in capsys.readouterr().err
+    assert not tuning(case, tmp_path, 4, interrupted).run(tmp_path)
+    assert "interrupted after 1 of 4 trials; the same command goes on" in capsys.readouterr().err
     assert (tmp_path / "best.yaml").exists()
-    tuning(case, tmp_path, 4).run(tmp_path)
+    assert tuning(case, tmp_path, 4).run(tmp_path)
     states = [row["state"] for row in trials_in(tmp_path)]
     assert states.count("fail") == 1
     assert len(states) == 5
 
 
+def test_tuning__says_why_nothing_came_of_it(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(GnncomposeError, match=r"all 2 trials failed; the last: GnncomposeError: agent\.improv"):
+        tuning(case, tmp_path, 2, lambda changes: build({"improvement": "sideways"})).run(tmp_path)
+
+
 def test_tuning__refuses_a_study_of_something_else(case: Case, tmp_path: Path) -> None:
     tuning(case, tmp_path, 1)
-    with pytest.raises(GnncomposeError, match="study=mine: was begun with another budget"):
+    with pytest.raises(GnncomposeError, match="study=mine: was begun with other budget: "):
         tuning(case, tmp_path, 1, budget=13)
 
 
