@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,4 +45,8 @@ def open_composition(path: Path, task: Task) -> Composition:
     """The composition that a command was given, or the best one of a run folder."""
     from gnncompose.composition.files import load_composition
 
-    return load_composition(path / "best.composition.json" if path.is_dir() else path, task.catalog, task.input.type)
+    found = load_composition(path / "best.composition.json" if path.is_dir() else path, task.catalog, task.input.type)
+    if found.catalog_sha256 != task.catalog.sha256:
+        told = f'"{task.catalog.name}" is another catalog than it was made of; operators of the same names are taken'
+        print(f"{path}: {told}", file=sys.stderr)
+    return found

@@ -133,9 +133,10 @@ class Rows:
             raise TableError(f"{self.path}: tells nothing of {composition} in {world} on {split}; {self._known()}")
         return row
 
-    def tells_of_tests(self, world: World) -> bool:
-        """Whether a row in that world is of test data and no other."""
-        return any(split == "test" and told in (world, None) for _, told, split in self._rows)
+    def tells_tests_apart(self, world: World) -> bool:
+        """Whether no row in that world stands for validation and test data alike."""
+        splits = {split for _, told, split in self._rows if told in (world, None)}
+        return None not in splits or "test" in splits
 
     def _known(self) -> str:
         worlds = sorted({f"{world or 'any world'} on {split or 'any split'}" for _, world, split in self._rows})
@@ -249,11 +250,9 @@ class RowsEvaluator:
         self.task = self._rows.part(world)
         self.world = world
         self._prices = prices
-        if not self._rows.tells_of_tests(world):
-            print(
-                f"{self._rows.path}: no row is of the split test, so test figures are those of validation",
-                file=sys.stderr,
-            )
+        if not self._rows.tells_tests_apart(world):
+            told = "names no split, so test figures are those of validation"
+            print(f"{self._rows.path}: {told}", file=sys.stderr)
 
     @property
     def real(self) -> RowsEvaluator:

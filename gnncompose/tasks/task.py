@@ -217,3 +217,7 @@ class World:
     condition: str = "clean"
     resource: str = "cpu-1"
     load: str = "single_stream"
+
+    def __str__(self) -> str:
+        """As the settings of a search that choose it."""
+        return f"condition={self.condition} resource={self.resource} load={self.load}"

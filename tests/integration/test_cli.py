@@ -56,6 +56,11 @@ def test_show__draws(composition: Path, digits_directory: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["nodes"] >= 1
     assert (tmp_path / "x.svg").read_text().startswith("<svg")
+    assert done.stderr == ""
+    document = json.loads(composition.read_text())
+    (tmp_path / "theirs.json").write_text(json.dumps({**document, "catalog": "0" * 64}))
+    theirs = run("show", tmp_path / "theirs.json", "--task", digits_directory)
+    assert '"digits" is another catalog than it was made of' in theirs.stderr
 
 
 def test_merge__writes_one_model(composition: Path, digits_directory: Path, tmp_path: Path) -> None:

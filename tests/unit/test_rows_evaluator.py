@@ -110,7 +110,7 @@ def test_rows__may_know_no_latency(tmp_path):
     assert (told.latency_ms_mean, told.throughput_per_s) == (0.0, 0.0)
 
 
-def test_rows__of_a_world_and_a_split_are_told_apart(tmp_path):
+def test_rows__of_a_world_and_a_split_are_told_apart(tmp_path, capsys):
     row, world = plain_rows(1)[0], {"condition": "clean", "resource": "cpu-1", "load": "single_stream"}
     noisy = json.dumps(world | {"condition": "noisy"})
     rows = [
@@ -125,9 +125,13 @@ def test_rows__of_a_world_and_a_split_are_told_apart(tmp_path):
     clean = written(tmp_path, rows)
     start = clean.task.space.start
     assert (clean.evaluate(start).score, clean.evaluate(start, "test").score) == (0.1, 0.2)
+    assert capsys.readouterr().err == ""
+    written(tmp_path, plain_rows())
+    assert "names no split, so test figures are those of validation" in capsys.readouterr().err
+    written(tmp_path, rows)
     noisy = RowsEvaluator(task_in(tmp_path), World("noisy"), load_prices())
     assert noisy.evaluate(start).score == 0.4, "the last of two rows counts"
-    with pytest.raises(TableError, match=r"tells nothing of .* on test; it tells of"):
+    with pytest.raises(TableError, match=r"tells nothing of .* in condition=noisy .* on test; it tells of"):
         noisy.evaluate(start, "test")
     with pytest.raises(TableError, match=r"condition=dark: .* it has clean, noisy"):
         RowsEvaluator(task_in(tmp_path), World("dark"), load_prices())
