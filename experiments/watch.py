@@ -22,7 +22,8 @@ def watch(config: DictConfig) -> None:
     import numpy as np
     from hydra.utils import instantiate
 
-    from gnncompose.adaptation.watch import Admin, Watcher
+    from gnncompose.adaptation.admin import Admin
+    from gnncompose.adaptation.watch import Watcher
     from gnncompose.launch import set_threads
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

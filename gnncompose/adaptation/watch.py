@@ -7,160 +7,35 @@ server only answers, keeps its latest rows, and deploys what it is told to, by i
 
 from __future__ import annotations
 
-import io
-import json
 import logging
 import os
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Int
 
-from gnncompose.adaptation.controller import Adapted, Controller, Seen, Settings, Trigger, best_single_model
-from gnncompose.adaptation.drift import Reference, errors_of
+from gnncompose.adaptation.admin import Admin, WatchError
+from gnncompose.adaptation.controller import Adapted, Controller, Settings, Trigger, best_single_model
+from gnncompose.adaptation.live_rows import LiveRows
 from gnncompose.agents.agent import Agent
-from gnncompose.composition.files import composition_from_json, composition_to_json
+from gnncompose.composition.files import composition_from_json
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import CompositionError, GnncomposeError
 from gnncompose.evaluation.cost import Prices, load_prices
 from gnncompose.evaluation.evaluation import Trial
-from gnncompose.evaluation.onnx import OnnxEvaluator
-from gnncompose.execution.isolation import Isolation
-from gnncompose.execution.work import answers as answers_of
-from gnncompose.execution.worker import Limits
 from gnncompose.ranges import above_zero, at_least, counts, shares
 from gnncompose.reward import Reward
 from gnncompose.tasks.bundle import CATALOG_FILE, load_task
-from gnncompose.tasks.task import Split, Task, World
+from gnncompose.tasks.task import Task, World
 
-LIVE = "live"  # the condition that the latest rows are in, whatever it is
-ANSWER_S = 60.0
 NICER = 19
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class WatchError(GnncomposeError):
-    """The server cannot be reached, or refuses."""
-
-
-class Admin:
-    """The admin address of a server.
-
-    Attributes:
-        url: Of the address.
-    """
-
-    def __init__(self, url: str, token_file: Path) -> None:
-        """Read the token.
-
-        Raises:
-            WatchError: There is none.
-        """
-        try:
-            self._token = token_file.read_text(encoding="utf-8").strip()
-        except OSError as problem:
-            raise WatchError(f"{token_file}: {problem.strerror}; give the admin-token of the server's state") from None
-        self.url = url.rstrip("/")
-
-    def status(self) -> dict[str, Any]:
-        """What is live and what is tried."""
-        return self._document("/status")
-
-    def rows(self, since: int, label: int) -> dict[str, np.ndarray]:
-        """What came since a row and a label; see `Rows.since`."""
-        with np.load(io.BytesIO(self._asked(f"/rows?since={since}&label={label}")), allow_pickle=False) as arrays:
-            return dict(arrays)
-
-    def deploy(self, composition: Composition, reason: str, how: str = "swap", share: float | None = None) -> int:
-        """Deploy, or try on a share of the requests; the version."""
-        fields = {"composition": composition_to_json(composition), "reason": reason, "how": how}
-        fields |= {} if share is None else {"share": share}
-        return self._document("/deploy", fields)["version"]
-
-    def change(self, what: str, **fields: object) -> dict[str, Any]:
-        """Promote, abort, reload, tell of drift."""
-        return self._document(f"/{what}", fields)
-
-    def _document(self, path: str, fields: dict[str, Any] | None = None) -> dict[str, Any]:
-        return json.loads(self._asked(path, None if fields is None else json.dumps(fields).encode()))
-
-    def _asked(self, path: str, body: bytes | None = None) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}"}
-        request = urllib.request.Request(f"{self.url}{path}", body, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=ANSWER_S) as response:
-                return response.read()
-        except urllib.error.HTTPError as problem:
-            said = problem.read().decode(errors="replace")
-            raise WatchError(f"{self.url}{path}: {problem.code}: {said[:500]}") from None
-        except (OSError, ValueError) as problem:
-            raise WatchError(f"{self.url}{path}: {problem}; see that the server runs there") from None
-
-
-class LiveRows(Seen):
-    """The latest rows of a server, by the numbers that the controller has for them."""
-
-    def __init__(self, task: Task, prices: Prices, resource: str, load: str, most: int) -> None:
-        self.task = task
-        self.prices = prices
-        self._resource = resource
-        self._load = load
-        self._most = most
-        self._x: dict[int, np.ndarray] = {}
-        self._answers: dict[int, np.ndarray] = {}
-        self._y: dict[int, Any] = {}
-        self._isolation = Isolation(task.catalog, Limits())
-
-    def tell(self, first: int, x: np.ndarray, answers: np.ndarray) -> None:
-        """Keep rows."""
-        numbers = range(first, first + len(x))
-        self._x.update(zip(numbers, x, strict=True))
-        self._answers.update(zip(numbers, answers, strict=True))
-        for number in range(next(iter(self._x)), first + len(x) - self._most):
-            for kept in (self._x, self._answers, self._y):
-                kept.pop(number, None)
-
-    def label(self, rows: Sequence[int], labels: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Keep labels; the rows that are still known, and the errors of what was answered."""
-        known = {row: label for row, label in zip(rows, labels, strict=True) if row in self._x}
-        self._y.update(known)
-        if not known:
-            return np.zeros(0, dtype=np.int64), None
-        answers = np.stack([self._answers[row] for row in known])
-        return np.array(list(known)), errors_of(answers, np.array(list(known.values())))
-
-    def split(self, rows: Int[np.ndarray, " row"]) -> Split:
-        """Labelled rows as data."""
-        return Split(np.stack([self._x[row] for row in rows]), np.array([self._y[row] for row in rows]))
-
-    def evaluator(self, rows: Int[np.ndarray, " row"]) -> OnnxEvaluator:
-        """See `Seen.evaluator`: compositions really run."""
-        task = replace(self.task, conditions=(LIVE,), _splits={(LIVE, "validation"): self.split(rows)})
-        return OnnxEvaluator(task, World(LIVE, self._resource, self._load), self.prices)
-
-    def reference(self, composition: Composition, rows: Int[np.ndarray, " row"]) -> Reference:
-        """See `Seen.reference`."""
-        return self.usual(composition, self.split(rows))
-
-    def usual(self, composition: Composition, split: Split) -> Reference:
-        """What is usual on some data."""
-        found = self._isolation.runner(composition).call(answers_of, composition, split)
-        return Reference.of(split.x, found, split.y)
-
-    def take(self, task: Task, prices: Prices) -> None:
-        """Go on with a changed catalog, or changed prices."""
-        self.task, self.prices = task, prices
-        self._isolation.close()
-        self._isolation = Isolation(task.catalog, Limits())
 
 
 class Followed(Generic[T]):

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from deploying import Server, alone, fetch
 
+from gnncompose.adaptation.admin import Admin, WatchError
 from gnncompose.adaptation.controller import OnDrift, Settings
-from gnncompose.adaptation.watch import Admin, Watcher, WatchError, Watching
+from gnncompose.adaptation.watch import Watcher, Watching
 from gnncompose.agents.local_search import LocalSearch
 from gnncompose.evaluation.cost import PRICE_FILE, load_prices
 from gnncompose.reward import WeightedSum
