@@ -370,11 +370,14 @@ def _near(name: str, options: list[str]) -> str:
 def set_threads(threads: int) -> None:
     """Set torch's threads, after all imports: libraries that load later set theirs anew.
 
+    Torch, which takes seconds to load, is left out where nothing has asked for it: it would begin with the threads of
+    `OMP_NUM_THREADS`.
+
     Raises:
         GnncomposeError: The number is no whole number from 1 up.
     """
-    if not isinstance(threads, int) or threads < 1:
-        raise GnncomposeError(f"threads={threads}: is no whole number from 1 up; give one")
-    import torch
+    counts("", 1, threads=threads)
+    if "torch" in sys.modules or os.environ.get("OMP_NUM_THREADS") != str(threads):
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)

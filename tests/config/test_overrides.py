@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from recorded import recorded
 
 from gnncompose.errors import GnncomposeError
 from gnncompose.launch import set_threads
@@ -107,14 +108,22 @@ def test_set_threads__refuses_what_is_no_count(threads: object) -> None:
         set_threads(threads)
 
 
-def test_search__helps_without_torch(tmp_path: Path) -> None:
+TABLE = ["task=recorded", "task.name=digits", "evaluator=table", "tracker=files", "agent=local_search", "budget=5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["--help"], "agent: ", id="help"),
+        pytest.param(TABLE, "found: ", id="search", marks=recorded("digits")),
+    ],
+)
+def test_search__goes_without_torch(arguments: list[str], told: str, tmp_path: Path) -> None:
     code = (
-        f"import runpy, sys; sys.argv = ['search.py', '--help']; runpy.run_path({str(SEARCH)!r}, run_name='__main__')"
+        "import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules, 'wandb' in sys.modules)); "
+        f"sys.argv = ['search.py', *{arguments}]; runpy.run_path({str(SEARCH)!r}, run_name='__main__')"
     )
-    guard = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, 'wandb' in sys.modules))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", guard + code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0
-    assert "agent: " in done.stdout
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
     assert done.stdout.endswith("False False\n")

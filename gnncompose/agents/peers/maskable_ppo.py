@@ -6,6 +6,7 @@ Masking in Policy Gradient Algorithms (FLAIRS 2022); Raffin et al., Stable-Basel
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -56,6 +57,7 @@ class Sb3MaskablePPO:
         above_zero("agent", learning_rate=learning_rate)
         shares("agent", gamma=gamma)
         require("sb3_contrib", "maskable_ppo")
+        import_module("torch")  # before a search sets aside the random states of what is imported
         self.horizon = horizon
         self.reward_form: Literal["improvement", "level"] = reward_form
         self.learning_rate = learning_rate
