@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from analysis import SHARES, Case, Results, collect
 from figures import Band, rank_figure, regret_figure
-from rows import Row, of_suite, read_rows, write_rows
+from rows import PROVENANCE, Row, of_suite, read_rows, write_rows
 from sheets import Entry, Figure, Sheet, latex, markdown, outside
 from suite import RESULTS, RUNS, BenchmarkError, load_suite, names, read_arguments, run_script
 
@@ -105,8 +105,9 @@ def sheets(results: Results) -> list[Sheet]:
     return [overall(results), *(of_case(results, case) for case in results.cases)]
 
 
-def draw(results: Results, folder: Path) -> None:
-    """All figures: curves over all cases, curves by task, and mean ranks."""
+def draw(results: Results, folder: Path) -> list[Path]:
+    """All figures: curves over all cases, curves by task, and mean ranks; their files."""
+    files = [folder / "regret.svg"]
 
     def bands(part: Results) -> dict[str, Band]:
         found = {}
@@ -117,14 +118,17 @@ def draw(results: Results, folder: Path) -> None:
             found[agent] = Band(middle, low, high)
         return found
 
-    regret_figure({f"all {len(results.cases)} cases": bands(results)}, results.grid, folder / "regret.svg")
+    regret_figure({f"all {len(results.cases)} cases": bands(results)}, results.grid, files[0])
     for task in dict.fromkeys(task for task, _ in results.cases):
         panels = {f"{task}, {c[1]}": bands(results.only(c)) for c in results.cases if c[0] == task}
-        regret_figure(panels, results.grid, folder / f"regret_{task}.svg")
+        files.append(folder / f"regret_{task}.svg")
+        regret_figure(panels, results.grid, files[-1])
     if len(results.agents) > 1:
         difference = critical_difference(len(results.agents), len(results.cases))
         ranks = {mark: results.ranks(mark) for mark in results.marks}
-        rank_figure(ranks, results.agents, difference, len(results.cases), folder / "ranks.svg")
+        files.append(folder / "ranks.svg")
+        rank_figure(ranks, results.agents, difference, len(results.cases), files[-1])
+    return files
 
 
 def evidence(rows: Sequence[Row]) -> str:
@@ -136,15 +140,15 @@ def evidence(rows: Sequence[Row]) -> str:
     return "\n".join([lines[0], "", *lines[1:], ""])
 
 
-def write(results: Results, folder: Path) -> list[Sheet]:
-    """Tables and figures into a folder."""
+def write(results: Results, folder: Path) -> tuple[list[Sheet], list[Path]]:
+    """Tables and figures into a folder; the tables, and the files."""
     made = sheets(results)
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(results.rows.values())
-    (folder / "table.md").write_text(f"{markdown(made)}\n{evidence(rows)}", encoding="utf-8")
-    (folder / "table.tex").write_text(latex(made), encoding="utf-8")
-    draw(results, folder)
-    return made
+    files = [folder / "table.md", folder / "table.tex"]
+    files[0].write_text(f"{markdown(made)}\n{evidence(rows)}", encoding="utf-8")
+    files[1].write_text(latex(made), encoding="utf-8")
+    return made, files + draw(results, folder)
 
 
 def main(arguments: list[str]) -> int:
@@ -158,21 +162,29 @@ def main(arguments: list[str]) -> int:
     every = read_rows(theirs / "rows"), read_rows(mine / "rows")
     published, own = (of_suite(name, suite, rows) for rows in every)
     results = collect(name, suite, published | own, tasks)
-    made = write(results, mine / "table")
+    made, files = write(results, mine / "table")
     print(markdown(made[:1]))
     for agent, count in results.left_out.items():
         print(f"left out: {agent} lacks {count} rows; python benchmarks/run.py suite={given['suite']} agents={agent}")
     ignored = sum(map(len, every)) - len(published) - len(own)
     if ignored:
         print(f"ignored: {ignored} rows that were made with other settings than the suite has now")
+    replaced = sum(_differ(own[key], published[key]) for key in own.keys() & published.keys())
+    if replaced:
+        print(f"yours: {replaced} rows stand for published ones that differ; benchmarks/validate.py tells which hold")
     if own and published:
         _compare(made, lambda: collect(name, suite, published, tasks))
     print(f"tables and figures: {mine / 'table'}")
     if given["publish"] == "true":
         write_rows((published | own).values(), theirs / "rows")
-        shutil.copytree(mine / "table", theirs, dirs_exist_ok=True)
+        for path in files:
+            shutil.copy(path, theirs / path.name)
         print(f"published: {theirs}")
     return 0
+
+
+def _differ(own: Row, published: Row) -> bool:
+    return any(own[name] != published[name] for name in own if name not in PROVENANCE)
 
 
 def _compare(own: Sequence[Sheet], published: Callable[[], Results]) -> None:

@@ -189,7 +189,15 @@ def test_table__writes_tables_and_figures_that_agree_with_the_published_ones(pla
     assert "tiny: all 2 cases" in text
     assert "critical difference" in text
     assert (published / "tiny" / "table.tex").read_text().count(r"\begin{tabular}") == 3
+    (copied / "table" / "older.md").touch()
+    rows = read_rows(copied / "rows")
+    rows[0]["found_test_score"] += 1e-3  # type: ignore[operator]
+    write_rows(rows, copied / "rows")
+    again = script(place, "table", *arguments, "publish=true")
+    assert "yours: 1 rows stand for published ones that differ" in again.stdout
+    assert {path.name for path in (published / "tiny").iterdir()} == files
     again = script(place, "table", *arguments)
+    assert "yours: " not in again.stdout
     compared = again.stdout.splitlines()[-2]
     assert compared.split()[0] == compared.split()[2] != "0", compared
 
