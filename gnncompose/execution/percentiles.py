@@ -14,6 +14,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from scipy.special import bdtr
 
 CONFIDENCE = 0.99
 MOST_NOISE = {95: 3.0, 99: 2.0}
@@ -22,8 +23,6 @@ MOST_NOISE = {95: 3.0, 99: 2.0}
 @cache
 def samples_needed(percent: float) -> int:
     """Fewest samples that tell a percentile: 11 for the 50th, 64 for the 90th, 130 for the 95th, 662 for the 99th."""
-    from scipy.special import bdtr  # loads slowly, and most commands need no percentile
-
     exceeding = 1 - percent / 100
     fewest, most = 2, 4
     while bdtr(1, most, exceeding) > 1 - CONFIDENCE:
@@ -38,8 +37,6 @@ def discarded(count: int, percent: float) -> int:
     Raises:
         ValueError: There are fewer samples than the percentile needs.
     """
-    from scipy.special import bdtr
-
     if count < samples_needed(percent):
         raise ValueError(f"percentile {percent:g} needs {samples_needed(percent)} samples, not {count}")
     over = np.arange(count)
