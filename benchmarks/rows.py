@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as parquet
 from suite import RESULTS, BenchmarkError, Cell, Key, Suite
 
 from gnncompose.stats import best_at
 from gnncompose.tracking.files import write_atomically
+from gnncompose.tracking.finished import read_curve
 from gnncompose.tracking.records import METRICS
 
 Row = dict[str, str | int | float | None]
@@ -69,7 +69,7 @@ def row_of(cell: Cell, folder: Path, optimum: float | None) -> Row:
 
 def _row_of(cell: Cell, folder: Path, optimum: float | None) -> Row:
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    curve = _curve(folder / "evaluations.parquet")
+    curve = _curve(folder)
     row: Row = dict(zip(IDENTITY, cell.key, strict=True))
     row |= {"evaluator": cell.evaluator, "overrides": " ".join(cell.overrides), "evaluations": run["evaluations"]}
     row |= {"optimum": optimum, **marked(curve, cell.budget)}
@@ -84,10 +84,9 @@ def _row_of(cell: Cell, folder: Path, optimum: float | None) -> Row:
     return row | {"curve": json.dumps(curve), "found": json.dumps(composition)}
 
 
-def _curve(path: Path) -> list[list[float]]:
-    """Pairs of an evaluation and the best reward that it raised the run to; predictions that cost nothing take none."""
-    table = parquet.read_table(path, columns=["measurements", "best_reward"])
-    spent, best = np.cumsum(table["measurements"].to_numpy()), table["best_reward"].to_numpy()
+def _curve(folder: Path) -> list[list[float]]:
+    """Pairs of an evaluation and the best reward that it raised the run to."""
+    spent, best = read_curve(folder)
     steps: dict[int, float] = {}
     for evaluation, reward in zip(spent.tolist(), best.tolist(), strict=True):
         if not steps or reward > steps[max(steps)]:
@@ -106,6 +105,11 @@ def marked(curve: Sequence[Sequence[float]], budget: int) -> Row:
 def key_of(row: Row) -> Key:
     """What tells the row from all others."""
     return tuple(row[name] for name in IDENTITY)  # type: ignore[return-value]
+
+
+def differing(row: Row, other: Row) -> list[str]:
+    """Columns in which two rows differ, those left out that a replay may change."""
+    return [name for name in COLUMNS if name not in PROVENANCE and row[name] != other[name]]
 
 
 def curve_of(row: Row) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from analysis import SHARES, Case, Results, collect
 from figures import Band, rank_figure, regret_figure
-from rows import PROVENANCE, Row, of_suite, read_rows, write_rows
+from rows import Row, differing, of_suite, read_rows, write_rows
 from sheets import Entry, Figure, Sheet, latex, markdown, outside
 from suite import RESULTS, RUNS, BenchmarkError, load_suite, names, read_arguments, run_script
 
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> int:
     ignored = sum(map(len, every)) - len(published) - len(own)
     if ignored:
         print(f"ignored: {ignored} rows that were made with other settings than the suite has now")
-    replaced = sum(_differ(own[key], published[key]) for key in own.keys() & published.keys())
+    replaced = sum(bool(differing(own[key], published[key])) for key in own.keys() & published.keys())
     if replaced:
         print(f"yours: {replaced} rows stand for published ones that differ; benchmarks/validate.py tells which hold")
     if own and published:
@@ -181,10 +181,6 @@ def main(arguments: list[str]) -> int:
             shutil.copy(path, theirs / path.name)
         print(f"published: {theirs}")
     return 0
-
-
-def _differ(own: Row, published: Row) -> bool:
-    return any(own[name] != published[name] for name in own if name not in PROVENANCE)
 
 
 def _compare(own: Sequence[Sheet], published: Callable[[], Results]) -> None:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from launching import launch, opened, prepare
-from rows import COLUMNS, PROVENANCE, SPLITS, TESTED, Row, curve_of, key_of, marked, name_of, read_rows, row_of
+from rows import SPLITS, TESTED, Row, curve_of, differing, key_of, marked, name_of, read_rows, row_of
 from run import CORES
 from suite import (
     RESULTS,
@@ -98,11 +98,7 @@ def replayed(rows: dict[int, Row], cells: dict[int, Cell], jobs: int, launcher: 
 
 def differences(row: Row, again: Row) -> list[str]:
     """Every column that came out otherwise, and versions that may be why."""
-    found = [
-        f"{name} is {_short(row[name])}, run again {_short(again[name])}"
-        for name in COLUMNS
-        if name not in PROVENANCE and row[name] != again[name]
-    ]
+    found = [f"{name} is {_short(row[name])}, run again {_short(again[name])}" for name in differing(row, again)]
     if found:
         before, now = (json.loads(str(r["versions"])) for r in (row, again))
         changed = [f"{k} {before.get(k)} then, {now.get(k)} now" for k in now if before.get(k) != now.get(k)]

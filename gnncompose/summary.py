@@ -17,6 +17,7 @@ from gnncompose.plotting import SETTINGS, Band, can_draw, save, step_lines
 from gnncompose.resuming import recorded_overrides
 from gnncompose.stats import best_at, bootstrap_interval, interquartile_mean
 from gnncompose.sweeping import failure_in
+from gnncompose.tracking.finished import read_curve
 
 SEED = 0  # of each interval's generator, so that it depends on no other interval
 NAMED = ("task", "condition", "agent", "budget")  # what a group is always told by
@@ -211,18 +212,7 @@ def _row(folder: Path, record: Mapping[str, Any], overrides: Sequence[str]) -> R
     named = (record["task"], record["condition"], record["agent"], int(record["budget"]))
     parts = [override.lstrip("+~").partition("=") for override in overrides]
     settings = {key: value for key, _, value in parts}
-    return Row(folder, named, settings, int(record["seed"]), figures, _curve_in(folder / "evaluations.parquet"))
-
-
-def _curve_in(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
-    try:
-        table = parquet.read_table(path, columns=["measurements", "best_reward"])
-    except arrow.ArrowException as problem:
-        raise ValueError(f"{path.name}: {problem}") from None
-    return np.cumsum(table["measurements"].to_numpy()), table["best_reward"].to_numpy()
+    return Row(folder, named, settings, int(record["seed"]), figures, read_curve(folder))
 
 
 def _varied(rows: Sequence[Row]) -> tuple[str, ...]:

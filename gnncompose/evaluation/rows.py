@@ -80,6 +80,7 @@ class Rows:
 
     Attributes:
         path: Where it lies.
+        untested: Worlds, of those asked for, in which rows of validation data stand for test data, too.
     """
 
     def __init__(self, path: Path, task: Task) -> None:
@@ -90,6 +91,7 @@ class Rows:
         """
         self.path = path
         self._task = task
+        self.untested: set[World] = set()
         self._parts: dict[World, Task] = {}
         rows = _read(path)
         built: dict[str, Composition] = {}
@@ -110,6 +112,9 @@ class Rows:
         """
         if world not in self._parts:
             told = {key for key, known, split in self._rows if known in (world, None) and split in ("validation", None)}
+            splits = {split for _, known, split in self._rows if known in (world, None)}
+            if None in splits and "test" not in splits:
+                self.untested.add(world)
             members = {key: composition for key, composition in self._built.items() if key in told}
             if not members:
                 raise TableError(f"{self.path}: tells nothing of validation data in {world}; {self._known()}")
@@ -132,11 +137,6 @@ class Rows:
         if row is None:
             raise TableError(f"{self.path}: tells nothing of {composition} in {world} on {split}; {self._known()}")
         return row
-
-    def tells_tests_apart(self, world: World) -> bool:
-        """Whether no row in that world stands for validation and test data alike."""
-        splits = {split for _, told, split in self._rows if told in (world, None)}
-        return None not in splits or "test" in splits
 
     def _known(self) -> str:
         worlds = sorted({f"{world or 'any world'} on {split or 'any split'}" for _, world, split in self._rows})
@@ -250,7 +250,7 @@ class RowsEvaluator:
         self.task = self._rows.part(world)
         self.world = world
         self._prices = prices
-        if not self._rows.tells_tests_apart(world):
+        if world in self._rows.untested:
             told = "names no split, so test figures are those of validation"
             print(f"{self._rows.path}: {told}", file=sys.stderr)
 

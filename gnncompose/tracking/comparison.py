@@ -83,7 +83,7 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
     commit = record.get("git_sha")
     return {
         **{name: record.get(name) for name in NAMES},
-        "reward": kind_of((record.get("config") or {}).get("reward")) or None,
+        "reward": kind_of(_reward(record)) or None,
         **{name: value for name, value in flat(record.get("config")).items() if name not in NAMES},
         **{f"hardware.{name}": hardware.get(name) for name in ("cpu", "cores")},
         **{f"version of {name}": version for name, version in (record.get("versions") or {}).items()},
@@ -93,7 +93,12 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
 
 def have_one_reward(runs: Sequence[Compared]) -> bool:
     """Whether all runs sought the same; else their rewards, regrets and curves do not compare."""
-    return len({json.dumps((c.run.record.get("config") or {}).get("reward"), sort_keys=True) for c in runs}) == 1
+    return len({json.dumps(_reward(compared.run.record), sort_keys=True) for compared in runs}) == 1
+
+
+def _reward(record: dict[str, Any]) -> object:
+    """Settings of a run's reward; None where its record has none."""
+    return (record.get("config") or {}).get("reward")
 
 
 def document(runs: Sequence[Compared]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gnncompose.errors import GnncomposeError
 from gnncompose.resuming import RUN
 from gnncompose.tracking.records import front_of
 
+EVALUATIONS = "evaluations.parquet"
 COLUMNS = (
     *("index", "composition_id", "composition", "score", "latency_ms_mean", "cost_usd_per_million"),
     *("reward", "best_reward", "measurements"),
@@ -80,12 +81,31 @@ def read_run(folder: Path) -> FinishedRun:
         )
     try:
         found = json.loads((folder / "best.composition.json").read_text(encoding="utf-8"))
-        rows = _rows(folder / "evaluations.parquet")
+        rows = _rows(folder / EVALUATIONS)
         text_of(found)
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise GnncomposeError(f"{folder}: is damaged: {problem}; run the search again") from None
     drawing = folder / "best.svg"
     return FinishedRun(folder, record, rows, found, drawing.read_text("utf-8") if drawing.is_file() else None)
+
+
+def read_curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """What a run came to: evaluations spent, and the best reward by then: int64[trial], float64[trial].
+
+    Predictions that cost nothing take no evaluation.
+
+    Raises:
+        OSError, ValueError: evaluations.parquet is missing or damaged.
+    """
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    path = folder / EVALUATIONS
+    try:
+        table = parquet.read_table(path, columns=["measurements", "best_reward"])
+    except arrow.ArrowException as problem:
+        raise ValueError(f"{path.name}: {problem}") from None
+    return np.cumsum(table["measurements"].to_numpy()), table["best_reward"].to_numpy()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
