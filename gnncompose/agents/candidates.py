@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -69,6 +69,11 @@ class Candidates:
         near = best[int(self.generator.integers(len(best)))]
         edits = int(self.generator.integers(NEAR_EDITS[0], NEAR_EDITS[1] + 1))
         return self.space.walk(near, edits, self.generator)
+
+
+def untried_singles(space: Space, tried: Container[str]) -> list[Composition]:
+    """The single models whose ids are not among the tried ones."""
+    return [single for single in space.single_models() if single.id not in tried]
 
 
 def drawn_anywhere(space: Space, generator: np.random.Generator) -> Composition:

@@ -3,10 +3,10 @@
 The surrogate is a Gaussian process over embeddings of a graph network (`policies/surrogate.py`); its posterior is what
 it makes of the evaluations so far, the hidden state of the data among them. Beside it stands one that learned nothing,
 and each counts by its evidence. What is left of the reward beside the score, latency and cost, is predicted from
-profiles. Each decision looks at compositions a few edits from the best ones (afterstates), and beyond the most
-promising of these. The next composition is the one with the largest expected improvement (Mockus, 1978; Jones,
-Schonlau and Welch, J. Global Optimization 13, 1998), or the best of rewards drawn independently (Thompson, Biometrika
-25, 1933).
+profiles. The first decisions are among single models, each of which tells of all compositions that hold it; later ones
+look at compositions a few edits from the best ones (afterstates), and beyond the most promising of these. The next
+composition is the one with the largest expected improvement (Mockus, 1978; Jones, Schonlau and Welch, J. Global
+Optimization 13, 1998), or the best of rewards drawn independently (Thompson, Biometrika 25, 1933).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.candidates import Candidates
+from gnncompose.agents.candidates import Candidates, untried_singles
 from gnncompose.agents.reward_surrogate import RewardSurrogate, latest
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
@@ -41,6 +41,7 @@ class GNNThompson:
         encoder: EncoderRecipe,
         checkpoint: str | None = None,
         acquisition: Acquisition = "expected_improvement",
+        opening: int = 5,
         incumbents: int = 20,
         pool: int = 2000,
         first: int = 500,
@@ -56,6 +57,7 @@ class GNNThompson:
             checkpoint: File with a pre-trained surrogate; None for random weights, where the kernel over the
                 catalog's own operators does the work.
             acquisition: What makes a candidate worth a measurement.
+            opening: Single models that are evaluated first, the most promising ones, unless old trials are recalled.
             incumbents: Best compositions around which candidates lie.
             pool: Candidates of a decision, at most.
             first: Walks that the first decision looks at; where much is known beforehand, it may go far at once.
@@ -68,12 +70,13 @@ class GNNThompson:
             GnncomposeError: No such acquisition, a number out of its range, or a checkpoint that is not usable.
         """
         counts("agent", 1, incumbents=incumbents, pool=pool, first=first)
-        counts("agent", 0, climbs=climbs, rows=rows)
+        counts("agent", 0, opening=opening, climbs=climbs, rows=rows)
         at_least("agent", 1, refit=refit)
         above_zero("agent", deviation=deviation)
         one_of("agent", ("expected_improvement", "thompson"), acquisition=acquisition)
         self.encoder = encoder
         self.acquisition = acquisition
+        self.opening = opening
         self.incumbents = incumbents
         self.pool = pool
         self.first = first
@@ -95,9 +98,14 @@ class GNNThompson:
         old = latest([trial for trial in self._old if is_within(trial.composition, space)], self.rows)
         surrogate = RewardSurrogate(space, kernels, self.deviation, old)
         candidates = Candidates(space, self.incumbents, self.pool, generator, self.first)
+        opening = 0 if old else self.opening
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
-        while pool := candidates(list(trials.values())):
+        while True:
+            singles = untried_singles(space, trials) if len(trials) <= opening else []
+            pool = singles or candidates(list(trials.values()))
+            if not pool:
+                return
             seen = trials.keys() | {composition.id for composition in pool}
             pool += [trial.composition for trial in old if trial.composition.id not in seen]
             seen |= {trial.composition.id for trial in old}
@@ -107,7 +115,7 @@ class GNNThompson:
                 fitted_at = len(trials)
             best = max(trial.reward for trial in trials.values())
             worth = self._worth(*surrogate.posterior(known, pool), best, generator)
-            for _ in range(self.climbs):
+            for _ in range(0 if singles else self.climbs):
                 top = pool[int(np.argmax(worth))]
                 beyond = list({c.id: c for _, c in space.successors(top) if c.id not in seen}.values())
                 if not beyond:
