@@ -74,9 +74,9 @@ def test_features__tell_order_and_lead():
 def test_candidates__are_untried_until_the_space_is():
     space = space_of([transform("median"), model("mlp"), model("cnn"), MEAN])
     budget, generator = Budget(FakeEvaluator(TINY_GAINS), reward_of, 1000), np.random.default_rng(0)
-    candidates = Candidates(space, incumbents=1, count=4, generator=generator)
+    candidates = Candidates(space, count=4, generator=generator)
     budget.evaluate(space.start)
-    while found := candidates(budget.trials):
+    while found := candidates(budget.trials, incumbents=1):
         assert len(found) <= 4
         assert not {c.id for c in found} & {trial.composition.id for trial in budget.trials}
         budget.evaluate(found[0])
@@ -87,21 +87,6 @@ def test_candidates__are_untried_until_the_space_is():
                 reached.add(successor.id)
                 frontier.append(successor)
     assert {trial.composition.id for trial in budget.trials} == reached
-
-
-def test_candidates__look_far_in_the_first_decision_where_asked():
-    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 10)
-    budget.evaluate(SPACE.start)
-    near = {composition.id for _, composition in SPACE.successors(SPACE.start)}
-
-    def far(first):
-        candidates = Candidates(SPACE, 5, 400, np.random.default_rng(0), first)
-        found = [candidates(budget.trials), candidates(budget.trials)]
-        return [len({c.id for c in some} - near) for some in found]
-
-    few, many = far(16), far(150)
-    assert many[0] > 3 * few[0]
-    assert 0 <= many[1] - many[0] <= 16, "what was found is looked at again, beside a few new walks"
 
 
 @settings(max_examples=30, deadline=None)
