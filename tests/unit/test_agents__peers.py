@@ -33,8 +33,9 @@ import gnncompose.agents.peers
 from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import Candidates
 from gnncompose.agents.frugal import Frugal, from_scores
-from gnncompose.agents.gp_ts import AnovaProcess
+from gnncompose.agents.gp_ts import AnovaProcess, GPThompson
 from gnncompose.agents.ipa import LEAST_ERROR, Plan, Program
+from gnncompose.agents.local_search import LocalSearch
 from gnncompose.agents.peers.inverted import AskingEvaluator, inverted
 from gnncompose.composition.edits import Limits
 from gnncompose.composition.tree import Composition, describe, make_node
@@ -87,6 +88,24 @@ def test_candidates__are_untried_until_the_space_is():
                 reached.add(successor.id)
                 frontier.append(successor)
     assert {trial.composition.id for trial in budget.trials} == reached
+
+
+@pytest.mark.parametrize("make", [LocalSearch, GPThompson])
+def test_opening__is_of_the_single_models_with_the_best_profile(make):
+    space = large_space()
+    scores = {single.id: single.root.operator.profile.score for single in space.single_models()}
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 5)
+    search(make(opening=4), space, budget, np.random.default_rng(0))
+    told = [scores[trial.composition.id] for trial in budget.trials[1:]]
+    assert told == sorted(scores.values(), reverse=True)[:4]
+
+
+def test_local_search__climbs_from_the_best_of_its_opening():
+    space = large_space()
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 12)
+    search(LocalSearch(opening=100), space, budget, np.random.default_rng(0))
+    best = max(budget.trials[:10], key=lambda trial: trial.reward).composition
+    assert budget.trials[10].composition in [successor for _, successor in space.successors(best)]
 
 
 @settings(max_examples=30, deadline=None)
