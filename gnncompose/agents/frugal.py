@@ -117,7 +117,7 @@ def built(base: Single, addon: Single, cascade: Operator, space: Space) -> Itera
         except CompositionError:  # what the models answer has no confidence, or they share no type
             return
         composition = Composition(root, space.catalog.sha256)
-        if space.limits.allow(composition):
+        if space.allows(composition):
             yield composition
 
 

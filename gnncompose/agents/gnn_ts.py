@@ -135,4 +135,4 @@ def is_within(composition: Composition, space: Space) -> bool:
     """Whether the space allows a composition, and its catalog has every operator of it, the same ones."""
     own, at_hand = (node.operator for node in composition.nodes), space.catalog.by_name
     has_all = all(o.name in at_hand and at_hand[o.name].identity == o.identity for o in own)
-    return has_all and space.limits.allow(composition)
+    return has_all and space.allows(composition)

@@ -96,7 +96,7 @@ class IPA:
                 composition = composed(plan, models, space)
             except CompositionError:
                 continue
-            if space.limits.allow(composition):
+            if space.allows(composition):
                 yield composition
 
     def _profiled(self, space: Space) -> list[Profiled]:

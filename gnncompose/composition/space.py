@@ -80,6 +80,10 @@ class Space:
         """Whether it is the task's output type, for the task's own rows and not for rows that were made on the way."""
         return self.output_type.accepts(kind, {}) and kind.axes[0] == self.input_type.axes[0]
 
+    def allows(self, composition: Composition) -> bool:
+        """Whether a composition of the catalog's operators may be built here, which is within the limits."""
+        return self.limits.allow(composition)
+
     def single_models(self) -> list[Composition]:
         """Every model alone, on the shortest chain that leads to it."""
         chains = shortest_chains(self.catalog, self.input_type)

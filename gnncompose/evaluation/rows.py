@@ -47,6 +47,10 @@ class RowsSpace(Space):
     members: dict[str, Composition] = field(kw_only=True)
     _edits: dict[str, list[tuple[Edit, Composition]]] = field(default_factory=dict[str, Any], repr=False)
 
+    def allows(self, composition: Composition) -> bool:
+        """Whether the file has it."""
+        return composition.id in self.members
+
     def single_models(self) -> list[Composition]:
         """Every model alone, where the file has it."""
         return [composition for composition in super().single_models() if composition.id in self.members]

@@ -7,17 +7,24 @@ from pathlib import Path
 import numpy as np
 import pyarrow as arrow
 import pytest
+from peers import parameter
 from pyarrow import parquet
 from synthetic import TINY_GAINS, FakeEvaluator, reward_of, tiny_space
 
 from gnncompose.agents.agent import search
+from gnncompose.agents.frugal import Frugal
+from gnncompose.agents.gnn_ts import GNNThompson
+from gnncompose.agents.ipa import IPA
 from gnncompose.agents.local_search import LocalSearch
+from gnncompose.agents.peers.nevergrad import Nevergrad
+from gnncompose.agents.peers.tpe import TPE
 from gnncompose.catalog.operator import Port
 from gnncompose.composition.files import composition_to_json
 from gnncompose.errors import CompositionError, EvaluationError, TableError
 from gnncompose.evaluation.cost import load_prices
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.evaluation.rows import RowsEvaluator
+from gnncompose.policies.gine import Gine
 from gnncompose.tasks.task import Task, World
 from gnncompose.tracking.records import trial_row
 
@@ -77,6 +84,31 @@ def test_rows__a_search_keeps_to_them_and_finds_their_best(tmp_path):
     outside = [edit for edit, made in SPACE.successors(space.start) if made.id not in known]
     with pytest.raises(CompositionError, match="which the file does not hold"):
         space.apply(space.start, outside[0])
+
+
+BUILDERS = {
+    "ipa": IPA,
+    "frugal": Frugal,
+    "tpe": lambda: TPE(startup=4),
+    "nevergrad": Nevergrad,
+    "gnn_ts": lambda: recalling(GNNThompson(Gine(8, 1))),
+}
+
+
+@pytest.mark.parametrize("make", [parameter(name, make) for name, make in BUILDERS.items()])
+def test_rows__agents_that_build_compositions_keep_to_them(make, tmp_path):
+    found = trials(30)
+    evaluator = written(tmp_path, [trial_row(trial, WORLD) for trial in found])
+    budget = Budget(evaluator, reward_of, 20)
+    search(make(), evaluator.task.space, budget, np.random.default_rng(1))
+    assert {trial.composition.id for trial in budget.trials} <= {trial.composition.id for trial in found}
+    assert len(budget.trials) > 1
+
+
+def recalling(agent: GNNThompson) -> GNNThompson:
+    """The agent with old trials, most of which the file does not hold."""
+    agent.recall(trials(84))
+    return agent
 
 
 def test_rows__of_failures_fail_again(tmp_path):

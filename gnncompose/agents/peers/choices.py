@@ -86,7 +86,7 @@ class Choices:
             data = [Input(self.space.input_type)] if combiner.kind == "router" else []
             root = make_node(combiner, [*data, *roots], settings)
         composition = Composition(root, self.space.catalog.sha256)
-        if root.type != self.space.start.root.type or not self.space.limits.allow(composition):
+        if root.type != self.space.start.root.type or not self.space.allows(composition):
             raise CompositionError(f"{composition}: gives another type than the task's output, or is over the limits")
         return composition
 
