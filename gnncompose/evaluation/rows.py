@@ -53,12 +53,12 @@ class RowsSpace(Space):
 
     def single_models(self) -> list[Composition]:
         """Every model alone, where the file has it."""
-        return [composition for composition in super().single_models() if composition.id in self.members]
+        return [composition for composition in super().single_models() if self.allows(composition)]
 
     def apply(self, composition: Composition, edit: Edit) -> Composition:
         """Apply an edit; raises `CompositionError` where it is not legal, or leads out of the file."""
         found = super().apply(composition, edit)
-        if found.id not in self.members:
+        if not self.allows(found):
             raise CompositionError(f"{edit} leads to {found}, which the file does not hold; choose among legal_edits")
         return self.members[found.id]
 
@@ -74,7 +74,7 @@ class RowsSpace(Space):
         found = self._edits.get(composition.id)
         if found is None:
             edits = successors(composition, self.catalog, self.limits)
-            found = [(edit, self.members[made.id]) for edit, made in edits if made.id in self.members]
+            found = [(edit, self.members[made.id]) for edit, made in edits if self.allows(made)]
             self._edits[composition.id] = found
         return found
 

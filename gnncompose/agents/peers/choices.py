@@ -87,7 +87,7 @@ class Choices:
             root = make_node(combiner, [*data, *roots], settings)
         composition = Composition(root, self.space.catalog.sha256)
         if root.type != self.space.start.root.type or not self.space.allows(composition):
-            raise CompositionError(f"{composition}: gives another type than the task's output, or is over the limits")
+            raise CompositionError(f"{composition}: gives another type than the task's output, or is none of the space")
         return composition
 
     def picks(self, composition: Composition) -> dict[str, int] | None:

@@ -78,7 +78,7 @@ class ShapedSampler:
                 composition = self._draw(shape)
             except CompositionError:  # branches that turned out equal, or a type that no branch can give
                 continue
-            if self.space.limits.allow(composition):
+            if self.space.allows(composition):
                 yield composition
 
     def _draw(self, shape: Shape) -> Composition:
