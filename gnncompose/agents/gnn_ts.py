@@ -4,14 +4,16 @@ The surrogate is a Gaussian process over embeddings of a graph network (`policie
 it makes of the evaluations so far, the hidden state of the data among them. Beside it stands one that learned nothing,
 and each counts by its evidence. What is left of the reward beside the score, latency and cost, is predicted from
 profiles. The first decisions are among single models, each of which tells of all compositions that hold it; later ones
-look at compositions a few edits from the best ones (afterstates), which grow in number. The next composition is the one
-with the largest expected improvement (Mockus, 1978; Jones, Schonlau and Welch, J. Global Optimization 13, 1998), or the
-best of rewards drawn independently (Thompson, Biometrika 25, 1933).
+look at compositions a few edits from the best ones (afterstates), which grow in number, and beyond the most promising
+of these while nothing is better than the start. The next composition is the one with the largest expected improvement
+(Mockus, 1978; Jones, Schonlau and Welch, J. Global Optimization 13, 1998), or the best of rewards drawn independently
+(Thompson, Biometrika 25, 1933).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Sized
+from collections.abc import Callable, Collection, Sequence, Sized
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +45,7 @@ class GNNThompson:
         acquisition: Acquisition = "expected_improvement",
         opening: int = 5,
         elite: float = 0.1,
+        climbs: int = 2,
         pool: int = 2000,
         refit: float = 1.25,
         deviation: float = 1.0,
@@ -57,6 +60,8 @@ class GNNThompson:
             acquisition: What makes a candidate worth a measurement.
             opening: Single models that are evaluated first, the most promising ones, unless old trials are recalled.
             elite: Share of the trials, the best ones, around which candidates lie; one trial at least.
+            climbs: How often what is worth most gives way to what is worth more among its edits while nothing beats the
+                start; only with a checkpoint, since random weights know nothing of what lies far.
             pool: Candidates of a decision, at most.
             refit: Growth of the evaluations after which the variances are fitted again.
             deviation: How far they may go from the checkpoint's, as the deviation of a prior over their logarithms.
@@ -66,7 +71,7 @@ class GNNThompson:
             GnncomposeError: No such acquisition, a number out of its range, or a checkpoint that is not usable.
         """
         counts("agent", 1, pool=pool)
-        counts("agent", 0, opening=opening, rows=rows)
+        counts("agent", 0, opening=opening, climbs=climbs, rows=rows)
         shares("agent", elite=elite)
         at_least("agent", 1, refit=refit)
         above_zero("agent", deviation=deviation)
@@ -75,6 +80,7 @@ class GNNThompson:
         self.acquisition = acquisition
         self.opening = opening
         self.elite = elite
+        self.climbs = climbs if checkpoint else 0
         self.pool = pool
         self.refit = refit
         self.deviation = deviation
@@ -96,7 +102,9 @@ class GNNThompson:
         singles = [] if old else space.single_models()
         trials = {space.start.id: (yield space.start)}
         fitted_at = FIRST_FIT
-        while pool := self._opening(singles, trials) or candidates(list(trials.values()), self._incumbents(trials)):
+        while pool := (opening := self._opening(singles, trials)) or candidates(
+            list(trials.values()), self._incumbents(trials)
+        ):
             seen = trials.keys() | {composition.id for composition in pool}
             pool += [trial.composition for trial in old if trial.composition.id not in seen]
             known = latest(list(trials.values()), self.rows)
@@ -104,8 +112,9 @@ class GNNThompson:
                 surrogate.fit(known)
                 fitted_at = len(trials)
             best = max(trial.reward for trial in trials.values())
-            worth = self._worth(*surrogate.posterior(known, pool), best, generator)
-            chosen = pool[int(np.argmax(worth))]
+            worth_of = partial(self._worth, surrogate, known, best, generator)
+            climbs = 0 if opening or best > trials[space.start.id].reward else self.climbs
+            chosen = climbed(pool, worth_of, climbs, space, trials)
             trials[chosen.id] = yield chosen
 
     def _opening(self, singles: Sequence[Composition], trials: Collection[str]) -> list[Composition]:
@@ -116,8 +125,16 @@ class GNNThompson:
         """Around how many of the trials candidates lie."""
         return max(1, round(self.elite * len(trials)))
 
-    def _worth(self, mean: Vector, variance: Vector, best: float, generator: np.random.Generator) -> Vector:
-        """What the acquisition makes of each candidate, where the best reward so far is this."""
+    def _worth(
+        self,
+        surrogate: RewardSurrogate,
+        known: Sequence[Trial],
+        best: float,
+        generator: np.random.Generator,
+        asked: Sequence[Composition],
+    ) -> Vector:
+        """What the acquisition makes of each composition that is asked for, where the best reward so far is this."""
+        mean, variance = surrogate.posterior(known, asked)
         deviation = np.sqrt(np.maximum(variance, 1e-12))
         if self.acquisition == "thompson":
             return generator.normal(mean, deviation)
@@ -127,6 +144,25 @@ class GNNThompson:
     def checkpoint(self) -> dict[str, Any] | None:
         """Nothing is learned in a run but variances, which the next one fits anew."""
         return None
+
+
+def climbed(
+    pool: Sequence[Composition],
+    worth_of: Callable[[Sequence[Composition]], Vector],
+    climbs: int,
+    space: Space,
+    tried: Collection[str],
+) -> Composition:
+    """What is worth most of a pool, or where so many steps to the best of its own edits lead from there, at most."""
+    worth = worth_of(pool)
+    top, most = pool[int(np.argmax(worth))], worth.max()
+    for _ in range(climbs):
+        beyond = [composition for _, composition in space.successors(top) if composition.id not in tried]
+        worth = worth_of(beyond)
+        if not (worth > most).any():
+            break
+        top, most = beyond[int(np.argmax(worth))], worth.max()
+    return top
 
 
 def is_within(composition: Composition, space: Space) -> bool:
