@@ -17,7 +17,7 @@ from synthetic import (
 
 from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import Candidates
-from gnncompose.agents.gnn_ts import GNNThompson
+from gnncompose.agents.gnn_ts import GNNThompson, climbed
 from gnncompose.agents.gp_ts import drawn_function
 from gnncompose.agents.reward_surrogate import Beside, RewardSurrogate, View, latest
 from gnncompose.catalog.catalog import Catalog
@@ -256,6 +256,50 @@ def test_gnn_ts__opens_with_single_models():
         first = min(1 + opening, len(singles))
         assert all(is_single[:first])
         assert not any(is_single[first : first + 3])
+
+
+def test_climbed__goes_on_to_what_is_worth_more_and_was_not_tried():
+    space = large_space()
+
+    def worth_of(compositions):
+        return np.array([float(len(composition.nodes)) for composition in compositions])
+
+    first = climbed([space.start], worth_of, 0, space, {space.start.id})
+    assert first.id == space.start.id
+    second = climbed([space.start], worth_of, 1, space, {space.start.id})
+    assert second.id in {successor.id for _, successor in space.successors(space.start)}
+    third = climbed([space.start], worth_of, 2, space, {space.start.id})
+    assert len(third.nodes) > len(second.nodes) > len(first.nodes)
+    assert climbed([space.start], worth_of, 1, space, {second.id}).id != second.id
+    assert climbed([third], lambda all_: -worth_of(all_) - 10, 3, space, ()).id != third.id
+    assert climbed([third], lambda all_: np.zeros(len(all_)), 3, space, ()).id == third.id
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("helps", [False, True])
+def test_gnn_ts__looks_beyond_where_it_is_trained_and_nothing_beats_the_start(trained, helps, monkeypatch, tmp_path):
+    steps = []
+
+    def spied(pool, worth_of, climbs, space, tried):
+        steps.append(climbs)
+        return climbed(pool, worth_of, climbs, space, tried)
+
+    monkeypatch.setattr("gnncompose.agents.gnn_ts.climbed", spied)
+    torch.save(kernel_to_checkpoint(kernel()), tmp_path / "surrogate.pt")
+    checkpoint = str(tmp_path / "surrogate.pt") if trained else None
+    agent = GNNThompson(RECIPE, checkpoint=checkpoint, opening=1, climbs=2)
+
+    def reward(evaluation):
+        return evaluation.score if helps else 0.0
+
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward, 12)
+    search(agent, large_space(), budget, np.random.default_rng(0))
+    rewards = [trial.reward for trial in budget.trials]
+    beaten = [max(rewards[: count + 1]) > rewards[0] for count in range(len(rewards) - 1)]
+    assert any(beaten) == helps
+    assert steps[: len(beaten)] == [
+        2 if trained and count > 0 and not better else 0 for count, better in enumerate(beaten)
+    ]
 
 
 def test_gnn_ts__needs_no_opening_where_it_recalls_old_trials():
