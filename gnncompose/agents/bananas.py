@@ -74,13 +74,13 @@ class Bananas(Announces):
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield random compositions, then rounds of what the ensemble favours; see `Agent.propose`."""
         features = features_of(space)
-        candidates = Candidates(space, self.incumbents, self.pool, generator)
+        candidates = Candidates(space, self.pool, generator)
         trials: dict[str, Trial] = {space.start.id: (yield space.start)}
         first = [drawn_anywhere(space, generator) for _ in range(self.initial - 1)]
         self.announce(first)
         for composition in first:
             trials[composition.id] = yield composition
-        while pool := candidates(list(trials.values())):
+        while pool := candidates(list(trials.values()), self.incumbents):
             drawn = self._drawn(list(trials.values())[-self.rows :], pool, features, generator)
             chosen = [pool[number] for number in np.argsort(-drawn)[: self.round_size]]
             self.announce(chosen)

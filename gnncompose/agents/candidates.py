@@ -19,40 +19,34 @@ FRESH = 16  # walks of a decision; to walk costs much more than to look at a can
 class Candidates:
     """Compositions that were not tried: single edits of the best, and walks from the best and from the start."""
 
-    def __init__(
-        self, space: Space, incumbents: int, count: int, generator: np.random.Generator, first: int = FRESH
-    ) -> None:
+    def __init__(self, space: Space, count: int, generator: np.random.Generator) -> None:
         """Begin with none.
 
         Args:
             space: Where to search.
-            incumbents: Best trials around which to look.
             count: Candidates of a decision, at most; half of them edits, half the latest walks.
             generator: Source of all randomness.
-            first: Walks of the first decision.
         """
         self.space = space
-        self.incumbents = incumbents
         self.count = count
         self.generator = generator
-        self._fresh = first
         self._walked: dict[str, Composition] = {}
 
-    def __call__(self, trials: Sequence[Trial]) -> list[Composition]:
+    def __call__(self, trials: Sequence[Trial], incumbents: int) -> list[Composition]:
         """Distinct candidates; none only where the whole space was tried.
 
         Args:
             trials: What was tried, the start among it.
+            incumbents: Best trials around which to look.
         """
         tried = {trial.composition.id for trial in trials}
         best = [trial.composition for trial in sorted(trials, key=lambda trial: -trial.reward)]
         # All of the space hangs together, so an untried composition, if there is one, is one edit from a tried one.
-        near = self._untried_edits(best[: self.incumbents], tried) or self._untried_edits(best, tried)
+        near = self._untried_edits(best[:incumbents], tried) or self._untried_edits(best, tried)
         chosen = self.generator.permutation(len(near))[: (self.count + 1) // 2]
-        for _ in range(self._fresh):
-            walked = self._walk(best[: self.incumbents])
+        for _ in range(FRESH):
+            walked = self._walk(best[:incumbents])
             self._walked[walked.id] = walked
-        self._fresh = FRESH
         untried = {key: walked for key, walked in self._walked.items() if key not in tried}
         self._walked = dict(list(untried.items())[-max(self.count // 2, 1) :])
         found = {near[number].id: near[number] for number in chosen} | self._walked
@@ -69,6 +63,11 @@ class Candidates:
         near = best[int(self.generator.integers(len(best)))]
         edits = int(self.generator.integers(NEAR_EDITS[0], NEAR_EDITS[1] + 1))
         return self.space.walk(near, edits, self.generator)
+
+
+def ranked_singles(space: Space) -> list[Composition]:
+    """Single models, those with the best score by their profile first."""
+    return sorted(space.single_models(), key=lambda single: -(single.root.operator.profile.score or 0.0))
 
 
 def drawn_anywhere(space: Space, generator: np.random.Generator) -> Composition:

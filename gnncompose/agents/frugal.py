@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gnncompose.agents.agent import Proposals
+from gnncompose.agents.candidates import ranked_singles
 from gnncompose.catalog.operator import Operator
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition, Node, make_node
@@ -69,7 +70,7 @@ class Frugal:
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield single models, then cascades, then the models that were left out; see `Agent.propose`."""
-        singles = sorted(space.single_models(), key=lambda single: -(single.root.operator.profile.score or 0.0))
+        singles = ranked_singles(space)
         count = max(1, int(self.singles_share * budget))
         measured: list[Single] = []
         for composition in singles[:count]:

@@ -16,7 +16,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from gnncompose.agents.agent import Proposals
-from gnncompose.agents.candidates import Candidates, drawn_anywhere, standardised
+from gnncompose.agents.candidates import Candidates, drawn_anywhere, ranked_singles, standardised
 from gnncompose.closed_features import features_of
 from gnncompose.composition.space import Space
 from gnncompose.evaluation.evaluation import Trial
@@ -36,6 +36,7 @@ class GPThompson:
 
     def __init__(
         self,
+        opening: int = 0,
         initial: int = 2,
         pool: int = 400,
         incumbents: int = 20,
@@ -45,7 +46,8 @@ class GPThompson:
         """Set the sizes.
 
         Args:
-            initial: Compositions that are drawn at random first, the start included.
+            opening: Single models that are evaluated first, those with the best profile.
+            initial: Compositions that are drawn at random then, the start included.
             pool: Candidates of a decision, at most.
             incumbents: Best compositions whose neighbours are candidates.
             fit_rows: Trials, at most, that hyper-parameters are fitted to.
@@ -54,7 +56,9 @@ class GPThompson:
         Raises:
             GnncomposeError: A number is out of its range.
         """
+        counts("agent", 0, opening=opening)
         counts("agent", 1, initial=initial, pool=pool, incumbents=incumbents, fit_rows=fit_rows, rows=rows)
+        self.opening = opening
         self.initial = initial
         self.pool = pool
         self.incumbents = incumbents
@@ -65,14 +69,15 @@ class GPThompson:
         """Yield random compositions, then what drawn functions favour; see `Agent.propose`."""
         describe = features_of(space)
         process = AnovaProcess(describe.groups)
-        candidates = Candidates(space, self.incumbents, self.pool, generator)
+        candidates = Candidates(space, self.pool, generator)
         trials = {space.start.id: (yield space.start)}
-        for _ in range(self.initial - 1):
-            trial = yield drawn_anywhere(space, generator)
+        drawn = (drawn_anywhere(space, generator) for _ in range(self.initial - 1))
+        for composition in [*ranked_singles(space)[: self.opening], *drawn]:
+            trial = yield composition
             trials[trial.composition.id] = trial
         vectors = {key: describe([trial.composition])[0] for key, trial in trials.items()}
         fitted_at = 0
-        while pool := candidates(list(trials.values())):
+        while pool := candidates(list(trials.values()), self.incumbents):
             kept = self._kept(list(trials.values()))
             x, y = np.array([vectors[trial.composition.id] for trial in kept]), standardised(kept)
             if len(trials) >= 1.1 * fitted_at:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gnncompose.agents.agent import Announces, Proposals
+from gnncompose.agents.candidates import ranked_singles
 from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.evaluation.evaluation import Trial
@@ -24,6 +25,7 @@ class LocalSearch(Announces):
 
     def __init__(
         self,
+        opening: int = 0,
         improvement: Literal["first", "best"] = "first",
         perturbation: int = 2,
         patience: int | None = 40,
@@ -31,6 +33,8 @@ class LocalSearch(Announces):
         """Set how to climb and how to go on from a local optimum.
 
         Args:
+            opening: Single models that are evaluated first, those with the best profile; the first climb begins at the
+                best.
             improvement: Move to the first better successor found, or look at all and take the best.
             perturbation: Random edits that shake an incumbent.
             patience: Successors tried in vain after which a place counts as a local optimum; None for all.
@@ -38,8 +42,10 @@ class LocalSearch(Announces):
         Raises:
             GnncomposeError: A number is out of its range.
         """
+        counts("agent", 0, opening=opening)
         counts("agent", 1, perturbation=perturbation, patience=patience)
         one_of("agent", ("first", "best"), improvement=improvement)
+        self.opening = opening
         self.improvement = improvement
         self.perturbation = perturbation
         self.patience = patience
@@ -47,6 +53,10 @@ class LocalSearch(Announces):
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:
         """Yield what each climb looks at; see `Agent.propose`."""
         trial = yield space.start
+        opening = ranked_singles(space)[: self.opening]
+        self.announce(opening)
+        for single in opening:
+            trial = max(trial, (yield single), key=lambda tried: tried.reward)
         incumbent, value = yield from self._climb(space, trial.composition, trial.reward, generator)
         while True:
             shaken = incumbent

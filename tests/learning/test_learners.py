@@ -47,7 +47,7 @@ LEARNERS = {
     "simulated_annealing": (SimulatedAnnealing, 42),
     "gp_ts": (GPThompson, 28),
     # With its usual pool it looks at the whole of so small a space, whatever the seed.
-    "gnn_ts": (lambda: GNNThompson(Gine(16, 2), pool=20, first=8), 28),
+    "gnn_ts": (lambda: GNNThompson(Gine(16, 2), pool=20), 28),
     "gnn_ts_thompson": (lambda: GNNThompson(Gine(16, 2), acquisition="thompson"), 42),
     "mcts": (lambda: MCTS(Gine(16, 2), Gine(16, 2), simulations=16), 28),
     "bananas": (Bananas, 42),

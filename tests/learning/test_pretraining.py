@@ -54,8 +54,8 @@ def regret(agent, condition, seed, evaluations):
 def test_gnn_ts__needs_fewer_evaluations_with_what_was_learned(trained):
     conditions = ("spikes", "wander", "missing", "missing_wander", "mixed")
     checkpoint = str(trained / "surrogate.pt")
-    taught = [regret(GNNThompson(RECIPE, checkpoint), condition, 0, 12) for condition in conditions]
-    plain = [regret(GNNThompson(RECIPE), condition, 0, 12) for condition in conditions]
+    taught = [regret(GNNThompson(RECIPE, checkpoint, opening=0), condition, 0, 12) for condition in conditions]
+    plain = [regret(GNNThompson(RECIPE, opening=0), condition, 0, 12) for condition in conditions]
     assert np.mean(taught) < np.mean(plain)
 
 

@@ -33,8 +33,9 @@ import gnncompose.agents.peers
 from gnncompose.agents.agent import search
 from gnncompose.agents.candidates import Candidates
 from gnncompose.agents.frugal import Frugal, from_scores
-from gnncompose.agents.gp_ts import AnovaProcess
+from gnncompose.agents.gp_ts import AnovaProcess, GPThompson
 from gnncompose.agents.ipa import LEAST_ERROR, Plan, Program
+from gnncompose.agents.local_search import LocalSearch
 from gnncompose.agents.peers.inverted import AskingEvaluator, inverted
 from gnncompose.composition.edits import Limits
 from gnncompose.composition.tree import Composition, describe, make_node
@@ -74,9 +75,9 @@ def test_features__tell_order_and_lead():
 def test_candidates__are_untried_until_the_space_is():
     space = space_of([transform("median"), model("mlp"), model("cnn"), MEAN])
     budget, generator = Budget(FakeEvaluator(TINY_GAINS), reward_of, 1000), np.random.default_rng(0)
-    candidates = Candidates(space, incumbents=1, count=4, generator=generator)
+    candidates = Candidates(space, count=4, generator=generator)
     budget.evaluate(space.start)
-    while found := candidates(budget.trials):
+    while found := candidates(budget.trials, incumbents=1):
         assert len(found) <= 4
         assert not {c.id for c in found} & {trial.composition.id for trial in budget.trials}
         budget.evaluate(found[0])
@@ -89,19 +90,22 @@ def test_candidates__are_untried_until_the_space_is():
     assert {trial.composition.id for trial in budget.trials} == reached
 
 
-def test_candidates__look_far_in_the_first_decision_where_asked():
-    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 10)
-    budget.evaluate(SPACE.start)
-    near = {composition.id for _, composition in SPACE.successors(SPACE.start)}
+@pytest.mark.parametrize("make", [LocalSearch, GPThompson])
+def test_opening__is_of_the_single_models_with_the_best_profile(make):
+    space = large_space()
+    scores = {single.id: single.root.operator.profile.score for single in space.single_models()}
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 5)
+    search(make(opening=4), space, budget, np.random.default_rng(0))
+    told = [scores[trial.composition.id] for trial in budget.trials[1:]]
+    assert told == sorted(scores.values(), reverse=True)[:4]
 
-    def far(first):
-        candidates = Candidates(SPACE, 5, 400, np.random.default_rng(0), first)
-        found = [candidates(budget.trials), candidates(budget.trials)]
-        return [len({c.id for c in some} - near) for some in found]
 
-    few, many = far(16), far(150)
-    assert many[0] > 3 * few[0]
-    assert 0 <= many[1] - many[0] <= 16, "what was found is looked at again, beside a few new walks"
+def test_local_search__climbs_from_the_best_of_its_opening():
+    space = large_space()
+    budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 12)
+    search(LocalSearch(opening=100), space, budget, np.random.default_rng(0))
+    best = max(budget.trials[:10], key=lambda trial: trial.reward).composition
+    assert budget.trials[10].composition in [successor for _, successor in space.successors(best)]
 
 
 @settings(max_examples=30, deadline=None)
