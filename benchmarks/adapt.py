@@ -117,7 +117,7 @@ def agent_of(name: str, task: str) -> Agent:
         "local_search": LocalSearch,
         "gp_ts": GPThompson,
         "gnn_ts": lambda: GNNThompson(Relational()),
-        "gnn_ts_pretrained": lambda: GNNThompson(Relational(), taught),
+        "gnn_ts_pretrained": lambda: GNNThompson(Relational(), taught, opening=1),
     }
     return makers[name]()
 

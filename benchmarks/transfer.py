@@ -6,8 +6,9 @@ Reads the rows of a suite with the agents `gnn_ts` and `gnn_ts_pretrained`, whos
 tables but that task's (benchmarks/surrogates/). `correlation` is Spearman's, over 1,000 compositions drawn from the
 task's table, between the score in the case's condition and what the surrogate expects before it saw any evaluation of
 the task. Evaluations are medians over seeds until 95 % of the way from the start to the best was gone. A second table
-sums the cases up, by how much the others tell of them. Both go to runs/SUITE/table/transfer.md; with `publish=true` to
-benchmarks/results/SUITE/transfer.md.
+sums the cases up, by how much the others tell of them: the median case with its 95 % stratified-bootstrap interval
+(seeds are redrawn within each case and agent), and how many cases reach a factor. Both go to
+runs/SUITE/table/transfer.md; with `publish=true` to benchmarks/results/SUITE/transfer.md.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from analysis import Case, Results, collect
 from rows import of_suite, read_rows
-from sheets import Sheet, markdown
+from sheets import Entry, Figure, Sheet, markdown
 from suite import HERE, RESULTS, RUNS, BenchmarkError, load_suite, read_arguments, run_script
 from tqdm import tqdm
 
-from gnncompose.stats import censored_median, interquartile_mean
+from gnncompose.stats import bootstrap_interval, censored_median, interquartile_mean
 
 TAUGHT, PLAIN = "gnn_ts_pretrained", "gnn_ts"
 RIVALS = ("gp_ts", "local_search")
@@ -61,16 +63,21 @@ class Transfer:
     Attributes:
         case: Task and condition.
         correlation: See `correlation`.
-        needed: Evaluations to 95 % of the way, by agent; infinity where the budget did not suffice.
+        runs: float[seed]: evaluations to 95 % of the way, by agent; infinity where the budget did not suffice.
         early: Normalised regret at five evaluations, of the pre-trained agent and of the planner.
         single: Normalised regret of the best single model.
     """
 
     case: Case
     correlation: float
-    needed: Mapping[str, float]
+    runs: Mapping[str, np.ndarray]
     early: tuple[float, float]
     single: float
+
+    @cached_property
+    def needed(self) -> dict[str, float]:
+        """The median run's evaluations, by agent."""
+        return {agent: float(censored_median(runs)) for agent, runs in self.runs.items()}
 
     def factor(self, rival: str, budget: int) -> float:
         """How many times as many evaluations a rival needs; the budget stands for what it did not suffice for."""
@@ -80,10 +87,10 @@ class Transfer:
 def transfer_of(results: Results, case: Case) -> Transfer:
     """The figures of one case."""
     own = results.only(case)
-    needed = {a: float(censored_median(own.evaluations_to(a, SHARE).ravel())) for a in (TAUGHT, PLAIN, *RIVALS)}
+    runs = {agent: own.evaluations_to(agent, SHARE).ravel() for agent in (TAUGHT, PLAIN, *RIVALS)}
     taught, planner = (float(interquartile_mean(own.regrets(agent, EARLY).ravel())) for agent in (TAUGHT, "ipa"))
     single = float(interquartile_mean(_best_single(own).ravel()))
-    return Transfer(case, correlation(case), needed, (taught, planner), single)
+    return Transfer(case, correlation(case), runs, (taught, planner), single)
 
 
 def line(transfer: Transfer, budget: int) -> tuple[str, ...]:
@@ -100,21 +107,36 @@ def _factor(transfer: Transfer, rival: str, budget: int) -> str:
     return f"{'> ' if math.isinf(transfer.needed[rival]) else ''}{transfer.factor(rival, budget):.1f}"
 
 
-def summary(transfers: Sequence[Transfer], budget: int) -> list[tuple[str, ...]]:
+def summary(transfers: Sequence[Transfer], budget: int) -> list[tuple[Entry, ...]]:
     """A row for each band of correlations that has cases."""
-    rows = []
+    rows: list[tuple[Entry, ...]] = []
     for name, (low, high) in BANDS.items():
         some = [transfer for transfer in transfers if low <= transfer.correlation < high]
         if some:
-            told = [entry for rival in RIVALS for entry in _told([transfer.factor(rival, budget) for transfer in some])]
+            told = [entry for rival in RIVALS for entry in _told(some, rival, budget)]
             rows.append((name, str(len(some)), *told))
     return rows
 
 
-def _told(factors: Sequence[float]) -> list[str]:
-    """Their median, how many are so large, and how many are below 1."""
+def _told(transfers: Sequence[Transfer], rival: str, budget: int) -> list[Entry]:
+    """The median of the factors, how many are so large, and how many are below 1."""
+    factors = [transfer.factor(rival, budget) for transfer in transfers]
     counts = [sum(factor >= times for factor in factors) for times in TIMES]
-    return [f"{np.median(factors):.1f}", *map(str, counts), str(sum(factor < 1 for factor in factors))]
+    typical = Figure(float(np.median(factors)), *_interval(transfers, rival, budget), digits=1)
+    return [typical, *map(str, counts), str(sum(factor < 1 for factor in factors))]
+
+
+def _interval(transfers: Sequence[Transfer], rival: str, budget: int) -> tuple[float, float]:
+    """Bounds of the median factor; a stratum is a case of one of the two agents."""
+    runs = np.stack([transfer.runs[agent] for agent in (TAUGHT, rival) for transfer in transfers], axis=1)
+
+    def median_factor(drawn: np.ndarray) -> np.ndarray:
+        seeds = drawn.reshape(len(drawn), len(runs), 2, len(transfers))
+        needed = np.minimum(censored_median(np.moveaxis(seeds, 1, -1)), budget)
+        return np.median(needed[:, 1] / needed[:, 0], axis=-1)
+
+    low, high = bootstrap_interval(runs, np.random.default_rng(0), median_factor)
+    return float(low), float(high)
 
 
 def _best_single(results: Results) -> np.ndarray:

@@ -66,19 +66,22 @@ def rows_of(name: str, seed: int) -> list[Row]:
     prices, task = load_prices(), recorded_task(name)
     taught = str(HERE / "surrogates" / f"without_{name}" / "surrogate.pt")
 
+    def pretrained() -> GNNThompson:
+        return GNNThompson(Relational(), taught, opening=1)
+
     def opened(condition: str, limit: int) -> tuple[Budget, TableEvaluator, Callable]:
         evaluator = TableEvaluator(task, World(condition), prices)
         reward = WeightedSum(**WEIGHTS).bind(task.catalog, prices, evaluator.world)
         return Budget(evaluator, reward, limit), evaluator, reward
 
     before, _, _ = opened(task.conditions[0], OLD_BUDGET)
-    search(GNNThompson(Relational(), taught), task.space, before, np.random.default_rng([seed, 0]))
+    search(pretrained(), task.space, before, np.random.default_rng([seed, 0]))
     deployed, found = before.best.composition, []
     for condition in task.conditions[1:]:
         _, evaluator, reward = opened(condition, BUDGET)
         optimum, start = evaluator.optimum(reward), reward(evaluator.evaluate(deployed))
         for way, (is_flagship, is_taught, recalls) in WAYS.items():
-            agent = GNNThompson(Relational(), taught if is_taught else None) if is_flagship else LocalSearch()
+            agent = (pretrained() if is_taught else GNNThompson(Relational())) if is_flagship else LocalSearch()
             budget, _, _ = opened(condition, BUDGET)
             space, generator = replace(task.space, initial=deployed), np.random.default_rng([seed, 1])
             asked = AskTell(agent, space, BUDGET, generator, before.trials if recalls else ())

@@ -1,5 +1,6 @@
 """Every command that the documentation shows is one that the command line takes, every figure a published one."""
 
+import csv
 import os
 import re
 import shlex
@@ -136,3 +137,18 @@ def test_documentation__shows_what_pretraining_gives(suite: str, beginning: str)
     documents = "benchmarks/README.md", f"benchmarks/results/{suite}/transfer.md"
     shown_rows, published = (table((ROOT / path).read_text(encoding="utf-8"), beginning)[1:] for path in documents)
     assert shown_rows == [[name.removesuffix(f"/{suite}"), *row] for name, *row in published]
+
+
+def test_documentation__shows_what_policies_gain() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    _, *shown_rows = table(text, "|  | random weights |")
+    folders = {path.name.removeprefix("without_"): path for path in (ROOT / "benchmarks" / "policies").iterdir()}
+    gained = {task: read_gains(path / "curve.csv") for task, path in folders.items()}
+    assert {task: figures for task, *figures in shown_rows} == gained
+
+
+def read_gains(path: Path) -> list[str]:
+    """What an episode gained on the table that was left out, at first and at last."""
+    with path.open(encoding="utf-8", newline="") as file:
+        gains = [float(gain) for _, gain in list(csv.reader(file))[1:]]
+    return [f"{gains[0]:.2f}", f"{gains[-1]:.2f}"]
