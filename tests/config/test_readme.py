@@ -139,6 +139,12 @@ def test_documentation__shows_what_pretraining_gives(suite: str, beginning: str)
     assert shown_rows == [[name.removesuffix(f"/{suite}"), *row] for name, *row in published]
 
 
+def test_documentation__shows_what_old_evaluations_are_worth() -> None:
+    documents = "benchmarks/README.md", "benchmarks/results/warm_start/table.md"
+    shown_rows, published = (table((ROOT / path).read_text(encoding="utf-8"), "|  | regret at 2 |") for path in documents)
+    assert shown_rows == published
+
+
 def test_documentation__shows_what_policies_gain() -> None:
     text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     _, *shown_rows = table(text, "|  | random weights |")
