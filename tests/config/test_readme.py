@@ -141,7 +141,9 @@ def test_documentation__shows_what_pretraining_gives(suite: str, beginning: str)
 
 def test_documentation__shows_what_old_evaluations_are_worth() -> None:
     documents = "benchmarks/README.md", "benchmarks/results/warm_start/table.md"
-    shown_rows, published = (table((ROOT / path).read_text(encoding="utf-8"), "|  | regret at 2 |") for path in documents)
+    shown_rows, published = (
+        table((ROOT / path).read_text(encoding="utf-8"), "|  | regret at 2 |") for path in documents
+    )
     assert shown_rows == published
 
 
