@@ -66,7 +66,7 @@ class GineEncoder(nn.Module):
         nodes, (source, target) = torch.relu(self.enter(x)), edge_index
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             edges, update = convolution.get_submodule("lin"), convolution.get_submodule("nn")
-            messages = torch.relu(nodes[source] + edges(edge_attr))
+            messages = torch.relu(nodes.index_select(0, source) + edges(edge_attr))
             heard = torch.zeros_like(nodes).index_add(0, target, messages.to(nodes.dtype))
             nodes = nodes + torch.relu(norm(update(heard + nodes)))
         return nodes

@@ -103,12 +103,12 @@ class EditPolicy(nn.Module):
         seen = seen_whole(nodes, packed.graph, packed.context, self.summary, packed.history)
         whole = self.whole(seen)
         hidden = (
-            self.source(nodes)[packed.edit_source]
-            + self.consumer(nodes)[packed.edit_consumer]
-            + self.operator(operators)[packed.edit_operator]
+            self.source(nodes).index_select(0, packed.edit_source)
+            + self.consumer(nodes).index_select(0, packed.edit_consumer)
+            + self.operator(operators).index_select(0, packed.edit_operator)
             + self.kind(packed.edit_kind)
             + self.value(packed.edit_values)
-            + whole[packed.edit_graph]
+            + whole.index_select(0, packed.edit_graph)
         )
         scores = self.score(hidden).squeeze(1)
         concentrations = None if self.setting is None else self.setting(hidden)
@@ -166,8 +166,8 @@ def segment_log_softmax(
 ) -> Float[Tensor, " item"]:
     """Logarithm of the softmax of scores over the items of each of so many segments."""
     peaks = scores.detach().new_full((count,), -torch.inf).scatter_reduce(0, segment, scores.detach(), "amax")
-    shifted = scores - peaks[segment]
-    return shifted - shifted.new_zeros(count).index_add(0, segment, shifted.exp()).log()[segment]
+    shifted = scores - peaks.index_select(0, segment)
+    return shifted - shifted.new_zeros(count).index_add(0, segment, shifted.exp()).log().index_select(0, segment)
 
 
 def seeded(build: Callable[[], Built], seed: int) -> Built:

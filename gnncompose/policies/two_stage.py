@@ -153,10 +153,10 @@ class TwoStagePolicy(nn.Module):
         told = torch.cat([numbers.double(), values[:, :PLACE_VALUES].double()], dim=1)
         places, place = told.unique(dim=0, return_inverse=True)
         graph, kind, source, consumer = places[:, :4].long().unbind(1)
-        whole = self.whole(seen.whole)[graph]
+        whole = self.whole(seen.whole).index_select(0, graph)
         hidden = self._hidden(seen, kind, source, consumer, places[:, 4:].float(), whole)
         chosen = segment_log_softmax(self.place(hidden).squeeze(-1), graph, len(packed.context))
-        keys = self.operator(operators)[packed.edit_operator] + self.setting(values[:, PLACE_VALUES:])
+        keys = self.operator(operators).index_select(0, packed.edit_operator) + self.setting(values[:, PLACE_VALUES:])
         scores = (keys * self.query(hidden)[place]).sum(-1) / math.sqrt(hidden.shape[-1])
         concentrations = None if self.share is None else self.share(hidden[place] + keys)
         return Judged(chosen[place] + segment_log_softmax(scores, place, len(places)), concentrations)
