@@ -27,6 +27,6 @@ class Dying(Random):
 class Unchecked(LocalSearch):
     """Takes a perturbation of 0, and fails by it in the midst of a search."""
 
-    def __init__(self, improvement: str, perturbation: int, patience: int) -> None:
-        super().__init__(improvement, max(perturbation, 1), patience)
+    def __init__(self, opening: int, improvement: str, perturbation: int, patience: int) -> None:
+        super().__init__(opening, improvement, max(perturbation, 1), patience)
         self.perturbation = perturbation
