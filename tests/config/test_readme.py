@@ -152,7 +152,7 @@ def test_documentation__shows_what_policies_gain() -> None:
     _, *shown_rows = table(text, "|  | random weights |")
     folders = {path.name.removeprefix("without_"): path for path in (ROOT / "benchmarks" / "policies").iterdir()}
     gained = {task: read_gains(path / "curve.csv") for task, path in folders.items()}
-    assert {task: figures for task, *figures in shown_rows} == gained
+    assert {task: gains for task, *gains in shown_rows} == gained
 
 
 def read_gains(path: Path) -> list[str]:
