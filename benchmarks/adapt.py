@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from flagship import flagship_without
 from rows import publish, read_csv, write_csv
 from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
-from suite import HERE, RUNS, names, read_arguments, run_script, whole_number
+from suite import RUNS, names, read_arguments, run_script, whole_number
 
 from gnncompose.adaptation.stream import Change, Gradual, Mixed, Recurring, Sudden
 from gnncompose.adaptation.worlds import LoadBurst, NewModel, PriceRise, WithdrawnModel
@@ -111,13 +112,12 @@ def agent_of(name: str, task: str) -> Agent:
     from gnncompose.agents.random import Random
     from gnncompose.policies.relational import Relational
 
-    taught = str(HERE / "surrogates" / f"without_{task}" / "surrogate.pt")
     makers: dict[str, Callable[[], Agent]] = {
         "random": Random,
         "local_search": LocalSearch,
         "gp_ts": GPThompson,
         "gnn_ts": lambda: GNNThompson(Relational()),
-        "gnn_ts_pretrained": lambda: GNNThompson(Relational(), taught, opening=1),
+        "gnn_ts_pretrained": lambda: flagship_without(task),
     }
     return makers[name]()
 

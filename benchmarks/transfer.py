@@ -20,9 +20,10 @@ from functools import cached_property
 
 import numpy as np
 from analysis import Case, Results, collect
+from flagship import surrogate_without
 from rows import of_suite, read_rows
 from sheets import Entry, Figure, Sheet, markdown
-from suite import HERE, RESULTS, RUNS, BenchmarkError, load_suite, read_arguments, run_script
+from suite import RESULTS, RUNS, BenchmarkError, load_suite, read_arguments, run_script
 from tqdm import tqdm
 
 from gnncompose.stats import bootstrap_interval, censored_median, interquartile_mean
@@ -50,7 +51,7 @@ def correlation(case: Case) -> float:
     table = open_table(table_folder(task))
     rows = np.random.default_rng(0).integers(len(table), size=SAMPLED)
     traits = CatalogFeatures.traits_of(table.task.catalog)
-    kernel = load_kernel(str(HERE / "surrogates" / f"without_{task}" / "surrogate.pt"), Relational())
+    kernel = load_kernel(surrogate_without(task), Relational())
     with torch.no_grad():
         _, expected = kernel(encode_all([table.space.composition(row) for row in rows.tolist()], traits))
     return float(spearmanr(expected.numpy(), table.figures(condition, "validation").score[rows]).statistic)

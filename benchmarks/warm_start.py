@@ -22,10 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from flagship import flagship_without
 from rows import publish, read_csv, write_csv
 from run import CORES
 from sheets import Entry, Figure, Sheet, markdown
-from suite import HERE, RUNS, names, read_arguments, run_script, whole_number
+from suite import RUNS, names, read_arguments, run_script, whole_number
 
 from gnncompose.stats import best_at, bootstrap_interval, interquartile_mean, normalised_regret
 
@@ -64,10 +65,6 @@ def rows_of(name: str, seed: int) -> list[Row]:
 
     torch.set_num_threads(1)
     prices, task = load_prices(), recorded_task(name)
-    taught = str(HERE / "surrogates" / f"without_{name}" / "surrogate.pt")
-
-    def pretrained() -> GNNThompson:
-        return GNNThompson(Relational(), taught, opening=1)
 
     def opened(condition: str, limit: int) -> tuple[Budget, TableEvaluator, Callable]:
         evaluator = TableEvaluator(task, World(condition), prices)
@@ -75,13 +72,14 @@ def rows_of(name: str, seed: int) -> list[Row]:
         return Budget(evaluator, reward, limit), evaluator, reward
 
     before, _, _ = opened(task.conditions[0], OLD_BUDGET)
-    search(pretrained(), task.space, before, np.random.default_rng([seed, 0]))
+    search(flagship_without(name), task.space, before, np.random.default_rng([seed, 0]))
     deployed, found = before.best.composition, []
     for condition in task.conditions[1:]:
         _, evaluator, reward = opened(condition, BUDGET)
         optimum, start = evaluator.optimum(reward), reward(evaluator.evaluate(deployed))
         for way, (is_flagship, is_taught, recalls) in WAYS.items():
-            agent = (pretrained() if is_taught else GNNThompson(Relational())) if is_flagship else LocalSearch()
+            flagship = flagship_without(name) if is_taught else GNNThompson(Relational())
+            agent = flagship if is_flagship else LocalSearch()
             budget, _, _ = opened(condition, BUDGET)
             space, generator = replace(task.space, initial=deployed), np.random.default_rng([seed, 1])
             asked = AskTell(agent, space, BUDGET, generator, before.trials if recalls else ())

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from gnncompose.agents.agent import AskTell
 from gnncompose.agents.gnn_ts import GNNThompson
 from gnncompose.agents.reward_surrogate import RewardSurrogate
 from gnncompose.encoding import CatalogFeatures, encode
@@ -124,8 +125,7 @@ def train_steps(table: str, rounds: int) -> dict:
     return {
         "edits_per_composition": round(float(np.mean([len(graph["edit_kind"]) for graph in graphs])), 1),
         "train_steps_per_s": round(float(np.median(measured[:, 0])), 1),
-        "train_step_over_pyg_batch": round(float(np.median(ratios)), 2),
-        "train_step_over_pyg_batch_spread": [round(float(np.percentile(ratios, percent)), 2) for percent in (5, 95)],
+        **spread("train_step_over_pyg_batch", ratios, 2),
     }
 
 
@@ -155,8 +155,7 @@ def decisions(table: str, surrogate: str, rounds: int) -> dict:
         found.append([1e3 * (first - started), 1e3 * (time.perf_counter() - first)])
     values = np.array(found)
     return {
-        "decision_ms_5000_candidates": round(float(np.median(values[:, 0])), 1),
-        "decision_ms_5000_candidates_spread": [round(float(np.percentile(values[:, 0], p)), 1) for p in (5, 95)],
+        **spread("decision_ms_5000_candidates", values[:, 0], 1),
         "decision_ms_5000_candidates_encoded_before": round(float(np.median(values[:, 1])), 1),
     }
 
@@ -164,20 +163,20 @@ def decisions(table: str, surrogate: str, rounds: int) -> dict:
 def searched(table: str, surrogate: str) -> dict:
     """The third figure."""
     evaluator, budget = recorded_budget(table, SEARCH)
-    space = evaluator.task.space
     agent = GNNThompson(Relational(), surrogate, opening=1)
-    budget.evaluate(space.start)
-    proposals, found = agent.propose(space, SEARCH, np.random.default_rng(0)), []
-    wanted = next(proposals)
-    while len(budget.trials) < SEARCH:
+    asked, found = AskTell(agent, evaluator.task.space, SEARCH, np.random.default_rng(0)), []
+    while (wanted := asked.ask()) is not None:
         trial = budget.evaluate(wanted)
         started = time.perf_counter()
-        wanted = proposals.send(trial)
+        asked.tell(trial)
         found.append(1e3 * (time.perf_counter() - started))
-    return {
-        "decision_ms_in_a_search": round(float(np.median(found)), 1),
-        "decision_ms_in_a_search_spread": [round(float(np.percentile(found, percent)), 1) for percent in (5, 95)],
-    }
+    return spread("decision_ms_in_a_search", np.array(found), 1)
+
+
+def spread(name: str, values: Float[np.ndarray, " round"], digits: int) -> dict:
+    """A figure's median, and its 5th and 95th percentile."""
+    low, middle, high = (round(float(np.percentile(values, percent)), digits) for percent in (5, 50, 95))
+    return {name: middle, f"{name}_spread": [low, high]}
 
 
 def main() -> None:

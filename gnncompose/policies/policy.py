@@ -116,7 +116,8 @@ class EditPolicy(nn.Module):
             return Judged(scores, concentrations)
         counts = torch.bincount(packed.edit_graph, minlength=len(seen))
         means = scores.new_zeros(len(seen)).index_add(0, packed.edit_graph, scores) / counts
-        return Judged(scores + (self.promise(seen).squeeze(1) - means)[packed.edit_graph], concentrations)
+        promised = (self.promise(seen).squeeze(1) - means).index_select(0, packed.edit_graph)
+        return Judged(scores + promised, concentrations)
 
 
 class Critic(nn.Module):

@@ -157,9 +157,9 @@ class TwoStagePolicy(nn.Module):
         hidden = self._hidden(seen, kind, source, consumer, places[:, 4:].float(), whole)
         chosen = segment_log_softmax(self.place(hidden).squeeze(-1), graph, len(packed.context))
         keys = self.operator(operators).index_select(0, packed.edit_operator) + self.setting(values[:, PLACE_VALUES:])
-        scores = (keys * self.query(hidden)[place]).sum(-1) / math.sqrt(hidden.shape[-1])
-        concentrations = None if self.share is None else self.share(hidden[place] + keys)
-        return Judged(chosen[place] + segment_log_softmax(scores, place, len(places)), concentrations)
+        scores = (keys * self.query(hidden).index_select(0, place)).sum(-1) / math.sqrt(hidden.shape[-1])
+        concentrations = None if self.share is None else self.share(hidden.index_select(0, place) + keys)
+        return Judged(chosen.index_select(0, place) + segment_log_softmax(scores, place, len(places)), concentrations)
 
     def _hidden(
         self, seen: Seen, kind: Tensor, source: Tensor, consumer: Tensor, values: Tensor, whole: Tensor
