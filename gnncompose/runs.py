@@ -21,6 +21,7 @@ from gnncompose.evaluation.evaluation import Aimed, Budget, Evaluation, Evaluato
 from gnncompose.evaluation.optimum import Complete
 from gnncompose.resuming import refuse_result
 from gnncompose.reward import Reward
+from gnncompose.sweeping import heed_interrupt
 from gnncompose.tracking.tracker import Result, Run, Summary, Tracker
 
 Candidate = tuple[float, Composition, Evaluation]
@@ -74,6 +75,7 @@ def _run(
             raise GnncomposeError(f"the start could not be evaluated: {trial.failure}")
         for tracker in trackers:
             tracker.on_trial(trial)
+        heed_interrupt()
 
     generator, space = run.generator(), run.task.space
     if run.start == "random":

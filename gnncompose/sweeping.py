@@ -111,6 +111,16 @@ def root_cause(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {one_line(str(problem))}"
 
 
+def heed_interrupt() -> None:
+    """Raise what Python ignores where a destructor ran, or the end of an import, when Ctrl-C came.
+
+    Raises:
+        KeyboardInterrupt: The sweep was interrupted.
+    """
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
 def run_job(job: Callable[[], None], folder: Path, explain: Callable[[BaseException], str | None]) -> None:
     """Run a job, in whatever process; what it prints goes into its folder, and so does the reason if it fails.
 
@@ -122,8 +132,7 @@ def run_job(job: Callable[[], None], folder: Path, explain: Callable[[BaseExcept
     Raises:
         KeyboardInterrupt: The sweep was interrupted.
     """
-    if interrupted.is_set():
-        raise KeyboardInterrupt
+    heed_interrupt()
     with occupied(folder) as is_held:
         if is_held:  # else a process of another sweep runs it, and says in the folder how it ends
             _run_job(job, folder, explain)

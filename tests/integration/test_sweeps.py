@@ -8,16 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from finished_runs import searched
 from recorded import recorded
 
+from gnncompose import sweeping
 from gnncompose.cli import app
 from gnncompose.errors import GnncomposeError
+from gnncompose.evaluation.evaluation import Trial
 from gnncompose.summary import FIGURES, as_document, gather, markdown, write
+from gnncompose.tracking.tracker import Run, Summary
 
 ROOT = Path(__file__).parents[2]
 SEARCH = ROOT / "experiments" / "search.py"
@@ -208,6 +213,35 @@ def test_sweep__ends_on_an_interrupt_and_tells_what_there_is(tmp_path: Path) -> 
     assert "failed: 0 (seed=0): it was interrupted" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "sweep" / "3").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_run__ends_where_python_ignored_the_interrupt_of_its_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in a destructor goes nowhere, and the search goes on."""
+    interrupted = threading.Event()
+    monkeypatch.setattr(sweeping, "interrupted", interrupted)
+
+    class Closing:
+        def __del__(self) -> None:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    class LetsGo:
+        def on_start(self, run: Run) -> None:
+            self.held: list[Closing] = [Closing()]
+
+        def on_trial(self, trial: Trial) -> None:
+            if trial.index == 7:
+                self.held.clear()
+
+        def on_finish(self, summary: Summary) -> None:
+            self.held.clear()
+
+    found = searched(tmp_path, budget=40, trackers=(LetsGo(),))
+    assert found.interrupted
+    assert len(found.trials) == 7
 
 
 @pytest.mark.slow
