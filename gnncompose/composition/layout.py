@@ -32,7 +32,7 @@ class Layout(NamedTuple):
 
     def at(self, rows: Int[np.ndarray, " row"]) -> Layout:
         """Some of the rows."""
-        return Layout(*(part[rows] for part in self))
+        return Layout(*(part.take(rows, axis=0) for part in self))
 
 
 def lay_out(

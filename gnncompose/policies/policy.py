@@ -141,12 +141,25 @@ class Critic(nn.Module):
 def seen_whole(
     nodes: Float[Tensor, "node dim"],
     graph: Int[Tensor, " node"],
-    context: Float[Tensor, "graph context_dim"],
+    context: Float[Tensor, "decision context_dim"],
     summary: HistorySummary | None,
     history: History | None,
-) -> Float[Tensor, "graph whole_dim"]:
-    """Of each graph the mean of its nodes, its context, and what was evaluated before, where that is summed up."""
-    mean = averaged(nodes, graph, len(context))
+    which: Int[Tensor, " decision"] | None = None,
+) -> Float[Tensor, "decision whole_dim"]:
+    """Of each decision the mean of its graph's nodes, its context, and, where there is a summary, its history.
+
+    Args:
+        nodes: Embedding of each node.
+        graph: Of each node its graph.
+        context: What else each decision is told.
+        summary: Sums up what was evaluated before; None where that does not count.
+        history: What was evaluated before.
+        which: Of each decision its graph, where several share one; None where each has its own, in this order.
+    """
+    if which is None:
+        mean = averaged(nodes, graph, len(context))
+    else:
+        mean = averaged(nodes, graph, int(which.max()) + 1).index_select(0, which)
     parts = [mean, context] if summary is None else [mean, context, summary(history, len(context))]
     return torch.cat(parts, dim=1)
 

@@ -65,7 +65,7 @@ class RelationalEncoder(nn.Module):
         relation = (2.0 * edge_attr[:, AGAINST] + 1.0 - edge_attr[:, FIRST]).long()
         weight = edge_attr[:, WEIGHT:]
         for own, heard, norm in zip(self.own, self.heard, self.norms, strict=True):
-            said = heard(nodes).view(-1, self.dim)[RELATIONS * source + relation] * weight
+            said = heard(nodes).view(-1, self.dim).index_select(0, RELATIONS * source + relation) * weight
             own_part = own(nodes)
             nodes = nodes + torch.relu(norm(own_part.index_add(0, target, said.to(own_part.dtype))))
         return nodes

@@ -116,7 +116,7 @@ class DeepKernel(nn.Module):
         """Embedding and expected value of each composition."""
         nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr, graphs.graph)
         total = nodes.new_zeros(len(graphs.output), nodes.shape[1]).index_add(0, graphs.graph, nodes)
-        read = torch.cat([nodes[graphs.output], total / 4.0], dim=1)
+        read = torch.cat([nodes.index_select(0, graphs.output), total / 4.0], dim=1)
         return self.embedding(read), self.mean(read).squeeze(1)
 
 

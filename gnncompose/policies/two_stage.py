@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gnncompose.composition.edits import KINDS
 from gnncompose.encoding import PLACE_VALUES, TRAIT_DIM, TRAIT_NODE_DIM, VALUE_DIM, Graphs
@@ -32,7 +31,7 @@ class Seen(NamedTuple):
     """
 
     nodes: Float[Tensor, "node dim"]
-    whole: Float[Tensor, "graph whole_dim"]
+    whole: Float[Tensor, "decision whole_dim"]
 
 
 class Places(NamedTuple):
@@ -111,11 +110,15 @@ class TwoStagePolicy(nn.Module):
         self.share = SettingHead(dim) if continuous else None
 
     def see(
-        self, graphs: Graphs | Packed, context: Float[Tensor, "graph context_dim"], history: History | None = None
+        self,
+        graphs: Graphs | Packed,
+        context: Float[Tensor, "decision context_dim"],
+        history: History | None = None,
+        which: Int[Tensor, " decision"] | None = None,
     ) -> Seen:
-        """Encode compositions, and what was evaluated before."""
+        """Encode compositions, and what was evaluated before; see `seen_whole`."""
         nodes = self.encoder(graphs.x, graphs.edge_index, graphs.edge_attr, graphs.graph)
-        return Seen(nodes, seen_whole(nodes, graphs.graph, context, self.summary, history))
+        return Seen(nodes, seen_whole(nodes, graphs.graph, context, self.summary, history, which))
 
     def promise(self, seen: Seen) -> Float[Tensor, " graph"]:
         """Return that the policy makes of each composition."""
@@ -133,7 +136,8 @@ class TwoStagePolicy(nn.Module):
         self, hidden: Float[Tensor, "graph dim"], offers: Offers, operators: Float[Tensor, "operators trait_dim"]
     ) -> Float[Tensor, "graph offer"]:
         """Log probability of each thing that can be done at the chosen places."""
-        keys = F.embedding(offers.operator, self.operator(operators)) + self.setting(offers.settings)
+        keys = self.operator(operators).index_select(0, offers.operator.flatten()).view(*offers.operator.shape, -1)
+        keys = keys + self.setting(offers.settings)
         scores = (keys * self.query(hidden).unsqueeze(1)).sum(-1) / math.sqrt(hidden.shape[-1])
         return scores.masked_fill(~offers.there, -torch.inf).log_softmax(dim=1)
 
@@ -165,4 +169,4 @@ class TwoStagePolicy(nn.Module):
         self, seen: Seen, kind: Tensor, source: Tensor, consumer: Tensor, values: Tensor, whole: Tensor
     ) -> Float[Tensor, "place dim"]:
         found = self.source(seen.nodes).index_select(0, source) + self.consumer(seen.nodes).index_select(0, consumer)
-        return torch.relu(found + self.kind(kind) + self.at(values) + whole)
+        return torch.relu(found + self.kind.weight.index_select(0, kind) + self.at(values) + whole)

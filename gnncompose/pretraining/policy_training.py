@@ -80,6 +80,7 @@ class Acted(NamedTuple):
 
     Attributes:
         graphs: Where they stood.
+        which: Of each episode its graph.
         context: What the policy was told.
         history: Evaluations that it was told of; None for none.
         places: Where edits could act.
@@ -94,6 +95,7 @@ class Acted(NamedTuple):
     """
 
     graphs: Graphs
+    which: Tensor
     context: Tensor
     history: History | None
     places: Places
@@ -172,10 +174,12 @@ class PolicyLearner:
         steps = [self.act(rehearsal, left, known) for _ in range(rehearsal.env.horizon)]
         with torch.no_grad():
             ends = steps[-1].after
+            graphs, which = rehearsal.table.encode(ends)
             seen = self.policy.see(
-                moved(rehearsal.table.encode(ends), self._device),
+                moved(graphs, self._device),
                 rehearsal.context(ends, left).to(self._device),
                 self._told(known),
+                which.to(self._device),
             )
             last = self.policy.promise(seen).double().cpu().numpy()
         self._learn(rehearsal.table, steps, last, generator)
@@ -190,15 +194,15 @@ class PolicyLearner:
     ) -> Acted:
         """Make one edit in each episode."""
         table, rows = rehearsal.table, rehearsal.env.rows.astype(np.int64)
-        graphs, context = table.encode(rows), rehearsal.context(rows, left).to(self._device)
+        (graphs, which), context = table.encode(rows), rehearsal.context(rows, left).to(self._device)
         if known:
-            known.add(graphs, rehearsal.env.steps > 0)
+            known.add(graphs, which, rehearsal.env.steps > 0)
         history = self._told(known)
         # As in a search, no episode stops at once: else to do nothing is soon learned, and never unlearned.
-        numbers, places = table.places(rows, graphs, rehearsal.env.steps > 0)
-        graphs, places = moved(graphs, self._device), moved(places, self._device)
+        numbers, places = table.places(rows, graphs, which, rehearsal.env.steps > 0)
+        graphs, places, which = moved(graphs, self._device), moved(places, self._device), which.to(self._device)
         with torch.no_grad():
-            seen = self.policy.see(graphs, context, history)
+            seen = self.policy.see(graphs, context, history, which)
             hidden, chances = self.policy.places(seen, places)
             place = self._draw(chances)
             chosen = places.first + place
@@ -213,7 +217,7 @@ class PolicyLearner:
         edits = offered[np.arange(len(rows)), offer.cpu().numpy()]
         steps = rehearsal.env.step(np.where(stops, counts, edits).astype(np.int32))
         made = steps.after.astype(np.int64), steps.reward, steps.terminated
-        return Acted(graphs, context, history, places, place, offers, offer, log_probability, promise, *made)
+        return Acted(graphs, which, context, history, places, place, offers, offer, log_probability, promise, *made)
 
     def _told(self, known: Recollection | None) -> History | None:
         return moved(known.told(), self._device) if known else None
@@ -245,7 +249,7 @@ class PolicyLearner:
     def _improve(self, table: RehearsedTable, step: Acted, advantages: Tensor, aims: Tensor) -> None:
         """One gradient step."""
         policy, training = self.policy, self.training
-        seen = policy.see(step.graphs, step.context, step.history)
+        seen = policy.see(step.graphs, step.context, step.history, step.which)
         hidden, chances = policy.places(seen, step.places)
         operators = table.traits.operators.to(self._device)
         further = policy.offers(hidden[step.places.first + step.place], step.offers, operators)

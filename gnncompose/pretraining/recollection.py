@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gnncompose.encoding import Graphs
@@ -31,25 +31,26 @@ class Recollection:
         env, table = rehearsal.env, rehearsal.table
         episodes = len(env.rows)
         rows = walked(env.transitions, np.full(EARLIER, table.start), FAR_EDITS, generator)
-        self._bags, self._figures = [_bags(table.encode(rows))], [rehearsal.figures(rows)]
+        self._bags, self._figures = [_bags(*table.encode(rows))], [rehearsal.figures(rows)]
         self._count = generator.integers(max(most - env.horizon, 1), size=episodes)
         self._at = generator.integers(EARLIER, size=(episodes, most))
         self._evaluations = EARLIER
-        self.add(table.encode(env.rows.astype(np.int64)), np.ones(episodes, dtype=bool))
+        self.add(*table.encode(env.rows.astype(np.int64)), np.ones(episodes, dtype=bool))
 
-    def add(self, graphs: Graphs, is_new: Bool[np.ndarray, " episode"]) -> None:
+    def add(self, graphs: Graphs, which: Int[Tensor, " episode"], is_new: Bool[np.ndarray, " episode"]) -> None:
         """Take in where episodes stand.
 
         Args:
             graphs: Their rows, encoded.
+            which: Of each episode its graph.
             is_new: Which of them came there by an edit, or begin there for the first time.
         """
         rows = self._rehearsal.env.rows.astype(np.int64)
-        self._bags.append(_bags(graphs))
+        self._bags.append(_bags(graphs, which))
         self._figures.append(self._rehearsal.figures(rows))
-        which = np.flatnonzero(is_new & (self._count < self._at.shape[1]))
-        self._at[which, self._count[which]] = self._evaluations + which
-        self._count[which] += 1
+        new = np.flatnonzero(is_new & (self._count < self._at.shape[1]))
+        self._at[new, self._count[new]] = self._evaluations + new
+        self._count[new] += 1
         self._evaluations += len(rows)
 
     def told(self) -> History:
@@ -59,5 +60,5 @@ class Recollection:
         return History(torch.cat(self._bags), torch.cat(self._figures), at, torch.from_numpy(there))
 
 
-def _bags(graphs: Graphs) -> Tensor:
-    return averaged(graphs.x, graphs.graph, len(graphs.output))
+def _bags(graphs: Graphs, which: Int[Tensor, " row"]) -> Float[Tensor, "row node_dim"]:
+    return averaged(graphs.x, graphs.graph, len(graphs.output)).index_select(0, which)

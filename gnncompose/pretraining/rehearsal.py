@@ -122,18 +122,24 @@ class RehearsedTable:
         env.reset()
         return Rehearsal(self, env, unit, State(int(states[0]), int(states[1]), share))
 
-    def encode(self, rows: Int[np.ndarray, " row"]) -> Graphs:
-        """Rows as one graph."""
-        return self._graphs(rows)
+    def encode(self, rows: Int[np.ndarray, " row"]) -> tuple[Graphs, Int[Tensor, " row"]]:
+        """Rows as one graph, equal ones once; and of each row its number in there."""
+        distinct, which = np.unique(rows, return_inverse=True)
+        return self._graphs(distinct), torch.from_numpy(which)
 
     def places(
-        self, rows: Int[np.ndarray, " row"], graphs: Graphs, may_stop: Bool[np.ndarray, " row"]
+        self,
+        rows: Int[np.ndarray, " row"],
+        graphs: Graphs,
+        which: Int[Tensor, " row"],
+        may_stop: Bool[np.ndarray, " row"],
     ) -> tuple[Int[np.ndarray, " place"], Places]:
         """Places of rows, `Stop` last: their numbers, −1 for `Stop`, and what a policy sees of them.
 
         Args:
             rows: Of the space.
             graphs: The rows, encoded.
+            which: Of each row its number in there.
             may_stop: Which of them have `Stop`; those without legal edits have it, too.
         """
         own = self._edits
@@ -145,8 +151,9 @@ class RehearsedTable:
         within = np.arange(int(ends[-1])) - first[graph]
         stops = within == edited[graph]
         number = np.where(stops, 0, own.place_begin[rows][graph] + within)
-        output = graphs.output.numpy()
-        begin = output - np.bincount(graphs.graph.numpy()) + 1
+        ends_at = graphs.output.numpy()
+        begin = (ends_at - np.bincount(graphs.graph.numpy()) + 1)[which.numpy()]
+        output = ends_at[which.numpy()]
         places = Places(
             kind=torch.from_numpy(np.where(stops, self._stop[0], own.kind[number]).astype(np.int64)),
             source=torch.from_numpy(np.where(stops, output[graph], begin[graph] + own.source[number])),

@@ -68,8 +68,9 @@ def test_learner__looks_ahead_from_where_truncated_episodes_ended(monkeypatch: p
     ends, truncated = steps[-1].after, ~steps[-1].terminated
     assert (rehearsal.env.rows[truncated] != ends[truncated]).any(), "the environment must have begun anew"
     context = torch.from_numpy(np.stack([steps[0].context[:, 0], rehearsal.env.rewards[ends] * rehearsal.unit], axis=1))
+    graphs, which = table.encode(ends)
     with torch.no_grad():
-        wanted = learner.policy.promise(learner.policy.see(table.encode(ends), context.float()))
+        wanted = learner.policy.promise(learner.policy.see(graphs, context.float(), which=which))
     assert last == pytest.approx(wanted.numpy(), abs=1e-5)
 
 

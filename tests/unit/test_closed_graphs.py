@@ -75,9 +75,9 @@ def test_two_stage__both_stages_give_the_probability_of_each_edit():
     policy = seeded(lambda: TwoStagePolicy(Gine(16, 2)), 0)
     rehearsal = table.begin(Rehearsing(environments=40), np.random.default_rng(1), condition=0)
     rows = rehearsal.env.rows.astype(np.int64)
-    graphs, left = table.encode(rows), np.linspace(0, 1, len(rows))
+    (graphs, which), left = table.encode(rows), np.linspace(0, 1, len(rows))
     context = rehearsal.context(rows, left)
-    numbers, places = table.places(rows, graphs, np.ones(len(rows), dtype=bool))
+    numbers, places = table.places(rows, graphs, which, np.ones(len(rows), dtype=bool))
     transitions = rehearsal.env.transitions
     packer = Packer()
     for row in rows.tolist():
@@ -86,7 +86,7 @@ def test_two_stage__both_stages_give_the_probability_of_each_edit():
     packed = packer.pack(range(len(rows)), [Context(*told) for told in context.tolist()])
     with torch.no_grad():
         whole = policy(packed, table.traits.operators).split(torch.bincount(packed.edit_graph).tolist())
-        hidden, chances = policy.places(policy.see(graphs, context), places)
+        hidden, chances = policy.places(policy.see(graphs, context, which=which), places)
         seen = [set[int]() for _ in rows]
         offered, offers = table.offers(numbers)
         further = policy.offers(hidden, offers, table.traits.operators)
