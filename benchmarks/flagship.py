@@ -20,4 +20,4 @@ def flagship_without(task: str) -> GNNThompson:
     from gnncompose.agents.gnn_ts import GNNThompson
     from gnncompose.policies.relational import Relational
 
-    return GNNThompson(Relational(), surrogate_without(task), opening=1)
+    return GNNThompson(Relational(), surrogate_without(task))

@@ -1,6 +1,6 @@
 """Let a deployment live through a world that changes, and adapt; writes a run folder.
 
-python experiments/adapt.py task=digits agent=gnn_ts_pretrained agent.checkpoint=…/surrogate.pt
+python experiments/adapt.py task=digits agent=gnn_ts agent.checkpoint=…/surrogate.pt
 python experiments/adapt.py -m trigger=never,every,drift change=sudden,withdrawn_model 'seed=range(3)'
 """
 

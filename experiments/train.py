@@ -1,7 +1,7 @@
 """Pre-train the surrogate of `gnn_ts` on recorded tables.
 
 python experiments/train.py left_out='[letter]'
-python experiments/search.py task=letter agent=gnn_ts_pretrained agent.checkpoint=…/surrogate.pt budget=20
+python experiments/search.py task=letter agent=gnn_ts agent.checkpoint=…/surrogate.pt budget=20
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def decisions(table: str, surrogate: str, rounds: int) -> dict:
 def searched(table: str, surrogate: str) -> dict:
     """The third figure."""
     evaluator, budget = recorded_budget(table, SEARCH)
-    agent = GNNThompson(Relational(), surrogate, opening=1)
+    agent = GNNThompson(Relational(), surrogate)
     asked, found = AskTell(agent, evaluator.task.space, SEARCH, np.random.default_rng(0)), []
     while (wanted := asked.ask()) is not None:
         trial = budget.evaluate(wanted)

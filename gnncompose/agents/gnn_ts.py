@@ -43,7 +43,7 @@ class GNNThompson:
         encoder: EncoderRecipe,
         checkpoint: str | None = None,
         acquisition: Acquisition = "expected_improvement",
-        opening: int = 5,
+        opening: int | None = None,
         elite: float = 0.1,
         climbs: int = 2,
         pool: int = 2000,
@@ -58,7 +58,8 @@ class GNNThompson:
             checkpoint: File with a pre-trained surrogate; None for random weights, where the kernel over the
                 catalog's own operators does the work.
             acquisition: What makes a candidate worth a measurement.
-            opening: Single models that are evaluated first, the most promising ones, unless old trials are recalled.
+            opening: Single models that are evaluated first, the most promising ones, unless old trials are recalled;
+                None for five, or for one with a checkpoint, which knows more of them beforehand.
             elite: Share of the trials, the best ones, around which candidates lie; one trial at least.
             climbs: How often what is worth most gives way to what is worth more among its edits while nothing beats the
                 start; only with a checkpoint, since random weights know nothing of what lies far.
@@ -71,6 +72,8 @@ class GNNThompson:
             GnncomposeError: No such acquisition, a number out of its range, or a checkpoint that is not usable.
         """
         counts("agent", 1, pool=pool)
+        if opening is None:
+            opening = 1 if checkpoint else 5
         counts("agent", 0, opening=opening, climbs=climbs, rows=rows)
         shares("agent", elite=elite)
         at_least("agent", 1, refit=refit)

@@ -302,6 +302,14 @@ def test_gnn_ts__looks_beyond_where_it_is_trained_and_nothing_beats_the_start(tr
     ]
 
 
+def test_gnn_ts__opens_with_fewer_models_where_it_is_trained(tmp_path):
+    torch.save(kernel_to_checkpoint(kernel()), tmp_path / "surrogate.pt")
+    trained, given = str(tmp_path / "surrogate.pt"), {}
+    for checkpoint, opening in ((None, None), (trained, None), (trained, 0)):
+        given[checkpoint, opening] = GNNThompson(RECIPE, checkpoint=checkpoint, opening=opening).opening
+    assert list(given.values()) == [5, 1, 0]
+
+
 def test_gnn_ts__needs_no_opening_where_it_recalls_old_trials():
     space, asked = large_space(), {}
     budget = Budget(FakeEvaluator(TINY_GAINS), reward_of, 60)
