@@ -19,6 +19,14 @@ def counts(where: str, least: int, **settings: int | None) -> None:
             raise GnncomposeError(f"{_full(where, name)}={value}: is no whole number from {least} up; give one")
 
 
+def divisible(where: str, by: int, by_name: str, **settings: int) -> None:
+    """Multiples of another setting."""
+    for name, value in settings.items():
+        if value % by:
+            full, other = _full(where, name), _full(where, by_name)
+            raise GnncomposeError(f"{full}={value}: is no multiple of {other}={by}; give one, or another {other}")
+
+
 def at_least(where: str, least: float, **settings: float) -> None:
     """Numbers from `least` up."""
     for name, value in settings.items():

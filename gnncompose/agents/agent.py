@@ -15,6 +15,7 @@ from gnncompose.composition.space import Space
 from gnncompose.composition.tree import Composition
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import STEPS_PER_EVALUATION, AnsweredRows, Budget, BudgetSpent, Foresees, Trial
+from gnncompose.ranges import counts
 
 Proposals = Generator[Composition, Trial, None]
 
@@ -130,7 +131,11 @@ class AskTell:
             budget: Distinct compositions that will be evaluated, the start included.
             generator: Source of all randomness.
             old: Trials of another condition, for agents that recall.
+
+        Raises:
+            GnncomposeError: The budget is no whole number from 1 up.
         """
+        counts("", 1, budget=budget)
         if isinstance(agent, Recalls):
             agent.recall(old)
         self._proposals = agent.propose(space, budget, generator)

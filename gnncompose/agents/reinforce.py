@@ -56,11 +56,11 @@ class Reinforce:
             history: Evaluations so far, the latest ones, that the policy is told of, at most; 0 for none.
             continuous: Whether the policy sets parameters to any value of their range, drawn from a Beta distribution,
                 not to one of the grid.
-            checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`; None to begin
-                from random weights.
+            checkpoint: File with a policy to begin with, which keeps its own `history` and `continuous`, and to ask for
+                others is refused; None to begin from random weights.
 
         Raises:
-            GnncomposeError: A number is out of its range.
+            GnncomposeError: A number is out of its range, or the checkpoint is not usable, or of another `history`.
         """
         counts("agent", 1, horizon=horizon, episodes=episodes)
         counts("agent", 0, history=history)
@@ -77,7 +77,7 @@ class Reinforce:
         self.unvisited_only = unvisited_only
         self.history = history
         self.continuous = continuous
-        self._initial = None if checkpoint is None else load_policy(checkpoint, encoder)
+        self._initial = None if checkpoint is None else load_policy(checkpoint, encoder, history, continuous)
         self._policy: Policy | None = None
 
     def propose(self, space: Space, budget: int, generator: np.random.Generator) -> Proposals:

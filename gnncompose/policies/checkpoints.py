@@ -13,6 +13,7 @@ from gnncompose.policies.policy import EditPolicy, EncoderRecipe, seeded
 from gnncompose.policies.two_stage import TwoStagePolicy
 
 Policy = EditPolicy | TwoStagePolicy
+HINT = "give a checkpoint.pt of a search, or a policy.pt of experiments/train_policy.py"
 
 
 def read_checkpoint(path: str, hint: str) -> dict[str, Any]:
@@ -64,8 +65,8 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
         GnncomposeError: The checkpoint is of another encoder, or of other features.
     """
     asked = class_name(recipe)
-    if data.get("format") != 1 or "weights" not in data:
-        raise GnncomposeError(f"{name}: is no policy of format 1; give a checkpoint.pt or policy.pt of this version")
+    if data.get("format") != 1 or "features" not in data:
+        raise GnncomposeError(f"{name}: is no policy of format 1; {HINT}")
     if data["encoder"] != asked:
         raise GnncomposeError(f"{name}: holds a {data['encoder']}, not a {asked}; set the agent's encoder to it")
     is_two_stage, dueling = data.get("two_stage", False), data.get("dueling", False)
@@ -79,14 +80,24 @@ def policy_from_checkpoint(data: dict[str, Any], recipe: EncoderRecipe, *, name:
     return policy
 
 
-def load_policy(path: str, recipe: EncoderRecipe) -> Policy:
+def load_policy(path: str, recipe: EncoderRecipe, history: int = 0, continuous: bool = False) -> Policy:
     """Read a policy from a checkpoint file, which is never unpickled into anything but plain data.
 
+    Args:
+        path: The file.
+        recipe: Of the class that the policy was made with; its sizes give way to the file's.
+        history: Evaluations that it is wanted to be told of; 0 for as many as it was trained with.
+        continuous: Whether it is wanted to set parameters to any value; False for as it was trained.
+
     Raises:
-        GnncomposeError: The file is missing, damaged, or of another architecture.
+        GnncomposeError: The file is missing, damaged, or of another architecture than what is wanted.
     """
-    data = read_checkpoint(path, "give the path of a checkpoint.pt")
-    return policy_from_checkpoint(data, recipe, name=path)
+    policy = policy_from_checkpoint(read_checkpoint(path, HINT), recipe, name=path)
+    if history not in (0, policy.history):
+        raise GnncomposeError(f"agent.history={history}: {path} was trained with history={policy.history}; give that")
+    if continuous and not policy.continuous:
+        raise GnncomposeError(f"agent.continuous=true: {path} was trained without; give agent.continuous=false")
+    return policy
 
 
 def class_name(recipe: EncoderRecipe) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 
 from gnncompose.encoding import EDGE_DIM, NODE_DIM
-from gnncompose.ranges import counts
+from gnncompose.ranges import counts, divisible
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Gatv2:
         """Raise `GnncomposeError` where a number is out of its range."""
         counts("encoder", 1, dim=self.dim, heads=self.heads)
         counts("encoder", 0, layers=self.layers)
+        divisible("encoder", self.heads, "heads", dim=self.dim)
 
     def build(self, node_dim: int = NODE_DIM) -> Gatv2Encoder:
         """A new encoder of nodes of so many features, its weights drawn from torch's current random state."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GINEConv, GPSConv
 
 from gnncompose.encoding import EDGE_DIM, NODE_DIM
-from gnncompose.ranges import counts
+from gnncompose.ranges import counts, divisible
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Gps:
         """Raise `GnncomposeError` where a number is out of its range."""
         counts("encoder", 1, dim=self.dim, heads=self.heads)
         counts("encoder", 0, layers=self.layers)
+        divisible("encoder", self.heads, "heads", dim=self.dim)
 
     def build(self, node_dim: int = NODE_DIM) -> GpsEncoder:
         """A new encoder of nodes of so many features, its weights drawn from torch's current random state."""

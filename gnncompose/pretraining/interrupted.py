@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,6 +44,7 @@ class Checkpoint:
         self.state: dict[str, Any] | None = None
         self.notes: dict[str, list[Any]] = {}
         self.worked_s = 0.0
+        self._is_interrupted = False
         if self._path.exists():
             try:
                 found = torch.load(self._path, map_location="cpu", weights_only=True)
@@ -52,19 +57,42 @@ class Checkpoint:
         """How long the training has taken, what came before an interruption included."""
         return self.worked_s + time.monotonic() - self._began_s
 
+    @contextmanager
+    def heeding(self) -> Iterator[None]:
+        """Let Ctrl-C wait until a state is offered, so that nothing is lost; a second one ends the training at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no thread but the main one may say what becomes of signals
+            return
+
+        def take(number: int, frame: FrameType | None) -> None:
+            if self._is_interrupted:
+                raise KeyboardInterrupt
+            self._is_interrupted = True
+
+        former = signal.signal(signal.SIGINT, take)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, former)
+
     def offer(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write a state, if the last one is old enough.
+        """Write a state, if the last one is old enough or Ctrl-C came.
 
         Args:
             state: Gives it: tensors and plain data.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came, and the state is written.
         """
-        if time.monotonic() - self._saved_s < EVERY_S:
+        if time.monotonic() - self._saved_s < EVERY_S and not self._is_interrupted:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         torch.save({"state": state(), "notes": self.notes, "worked_s": self.wall_s}, content)
         write_atomically(self._path, content.getvalue())
         self._saved_s = time.monotonic()
+        if self._is_interrupted:
+            raise KeyboardInterrupt
 
     def remove(self) -> None:
         """The training is over."""

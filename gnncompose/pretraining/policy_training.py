@@ -356,13 +356,14 @@ def train_policy(
     every = max(training.rehearsals // MARKS, 1)
     left, total = range(done + 1, training.rehearsals + 1), training.rehearsals
     bar = tqdm(left, initial=done, total=total, desc="train", unit="rehearsal", mininterval=interval)
-    for number in bar:
-        table = learned[int(generator.integers(len(learned)))]
-        learner.rehearse(table.begin(plan, generator), generator)
-        if number % every == 0 or number == training.rehearsals:
-            watch(number)
-            note(journal, AXIS, curve[-1])
-        checkpoint.offer(state)
+    with checkpoint.heeding():
+        for number in bar:
+            table = learned[int(generator.integers(len(learned)))]
+            learner.rehearse(table.begin(plan, generator), generator)
+            if number % every == 0 or number == training.rehearsals:
+                watch(number)
+                note(journal, AXIS, curve[-1])
+            checkpoint.offer(state)
     card = {
         "tables": kept,
         "left_out": list(left_out),

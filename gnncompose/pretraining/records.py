@@ -24,8 +24,10 @@ def learned_from(tables: Sequence[str], left_out: Sequence[str]) -> list[str]:
     """The tables but those left out.
 
     Raises:
-        GnncomposeError: None is left, or what is left out is none of them.
+        GnncomposeError: There are none, none is left, or what is left out is none of them.
     """
+    if not tables:
+        raise GnncomposeError("tables=[]: names none to learn from; name some, such as '[digits,letter]'")
     strange = sorted(set(left_out) - set(tables))
     kept = [name for name in tables if name not in left_out]
     if strange or not kept:

@@ -207,7 +207,8 @@ def train(
                 progress.set_postfix(loss=f"{recent:.2f}")
 
         learned = [lessons[name] for name in kept]
-        kernel = pretrain(learned, recipe, plan, training, seed, on_step, checkpoint, device)
+        with checkpoint.heeding():
+            kernel = pretrain(learned, recipe, plan, training, seed, on_step, checkpoint, device)
     card = {
         "tables": [own.name for own in learned],
         "left_out": list(left_out),

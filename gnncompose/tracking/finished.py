@@ -12,7 +12,7 @@ import numpy as np
 
 from gnncompose.composition.tree import INPUT_ID
 from gnncompose.errors import GnncomposeError
-from gnncompose.resuming import RUN
+from gnncompose.resuming import CARD, RUN
 from gnncompose.tracking.records import front_of
 
 EVALUATIONS = "evaluations.parquet"
@@ -68,6 +68,8 @@ def read_run(folder: Path) -> FinishedRun:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
         begun = (folder / ".hydra").is_dir()
+        if (folder / CARD).is_file():
+            raise GnncomposeError(f"{folder}: holds a training; name folders that gnncompose search wrote") from None
         mend = f"go on with it by gnncompose search resume={folder}" if begun else "name a folder with a run.json"
         raise GnncomposeError(f"{folder}: holds no complete run: {RUN} is missing; {mend}") from None
     except (OSError, ValueError) as problem:

@@ -43,6 +43,7 @@ from gnncompose.agents.regularised_evolution import RegularisedEvolution
 from gnncompose.agents.reinforce import Reinforce
 from gnncompose.agents.simulated_annealing import SimulatedAnnealing
 from gnncompose.composition.edits import Limits
+from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget
 from gnncompose.policies.gine import Gine
 
@@ -186,6 +187,11 @@ def test_agent__behind_ask_and_tell_is_the_same(make):
     searched, *_ = run(make, space, 12, seed=3)
     assert [t.composition.id for t in budget.trials] == [t.composition.id for t in searched.trials]
     assert budget.steps == len(budget.trials), "a re-visit was asked for"
+
+
+def test_ask_tell__needs_a_budget() -> None:
+    with pytest.raises(GnncomposeError, match="budget=0: is no whole number from 1 up"):
+        AskTell(Random(), tiny_space(), 0, np.random.default_rng(0))
 
 
 def test_ask_tell__takes_only_the_trial_of_what_it_asked_for():

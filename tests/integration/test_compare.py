@@ -191,11 +191,15 @@ def test_command__writes_the_page_and_prints_a_table(runs: tuple[list[Path], lis
 
 def test_command__says_what_is_wrong_in_one_line(runs: tuple[list[Path], list[Summary]], tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    (begun / ".hydra").mkdir(parents=True)
+    trained = tmp_path / "trained"
+    for folder in (begun, trained):
+        (folder / ".hydra").mkdir(parents=True)
+    (trained / "card.json").write_text("{}")
     for arguments, told in [
         ([runs[0][0]], "name 2 to 12 to compare"),
         ([runs[0][0], tmp_path / "none"], "there is no such run folder"),
         ([runs[0][0], begun], f"go on with it by gnncompose search resume={begun}"),
+        ([runs[0][0], trained], "holds a training; name folders that gnncompose search wrote"),
     ]:
         done = command(*arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

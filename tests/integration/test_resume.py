@@ -174,6 +174,38 @@ def test_resume__a_training_comes_out_bit_for_bit(training, tmp_path, monkeypatc
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.parametrize("training", [surrogate, policy])
+def test_resume__ctrl_c_loses_nothing_of_a_training(training, tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    training(whole)
+    offered, offer, former = [], interrupted.Checkpoint.offer, signal.getsignal(signal.SIGINT)
+
+    def interrupting(self, state):
+        offered.append(state)
+        if len(offered) == 5:
+            signal.raise_signal(signal.SIGINT)
+        offer(self, state)
+
+    monkeypatch.setattr(interrupted.Checkpoint, "offer", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        training(broken)
+    assert signal.getsignal(signal.SIGINT) is former
+    training(broken)
+    assert len(offered) == 12
+    one, two = (json.loads((folder / "card.json").read_text())["curve"] for folder in (whole, broken))
+    assert one == two
+
+
+def test_resume__a_second_ctrl_c_ends_a_training_at_once(tmp_path):
+    with interrupted.Checkpoint(tmp_path).heeding():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert list(tmp_path.iterdir()) == []
+
+
 INTERRUPTED_TRAINING = """
 import runpy, sys
 from gnncompose.pretraining import interrupted

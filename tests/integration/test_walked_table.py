@@ -13,7 +13,7 @@ from gnncompose.evaluation.recording.closed import ClosedRecording
 from gnncompose.evaluation.recording.recipe import Recipe
 from gnncompose.evaluation.recording.walked import WalkedRecording
 from gnncompose.evaluation.rows import RowsEvaluator
-from gnncompose.evaluation.table import TableEvaluator
+from gnncompose.evaluation.table import TableEvaluator, recorded_task
 from gnncompose.tasks.bundle import load_task, read_description
 from gnncompose.tasks.task import Task, World
 
@@ -80,6 +80,13 @@ def test_walked_table__says_what_it_is(folder: Path, evaluator: RowsEvaluator) -
     optimum = manifest["conditions"]["low_contrast"]["optimum"]
     assert optimum["reward"] >= manifest["conditions"]["low_contrast"]["best_single"]
     assert optimum["id"] in evaluator.task.space.members
+
+
+def test_walked_table__says_that_it_is_no_closed_one(folder: Path) -> None:
+    with pytest.raises(
+        TableError, match=r"holds evaluations of some compositions, .* evaluator=rows; give the name of"
+    ):
+        recorded_task("small", str(folder))
 
 
 def test_walked_table__is_closed_under_legal_edits(folder: Path, evaluator: RowsEvaluator) -> None:

@@ -103,3 +103,8 @@ def test_train__refuses_what_leaves_nothing(left_out, message, tmp_path):
     with pytest.raises(GnncomposeError, match=message):
         train(tmp_path, TABLES, left_out, [], RECIPE, PLAN, Training(steps=1), seed=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_train__needs_tables(tmp_path):
+    with pytest.raises(GnncomposeError, match=r"tables=\[\]: names none to learn from"):
+        train(tmp_path, [], [], [], RECIPE, PLAN, Training(steps=1), seed=0)

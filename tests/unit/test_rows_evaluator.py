@@ -157,9 +157,11 @@ def test_rows__of_a_world_and_a_split_are_told_apart(tmp_path, capsys):
     clean = written(tmp_path, rows)
     start = clean.task.space.start
     assert (clean.evaluate(start).score, clean.evaluate(start, "test").score) == (0.1, 0.2)
-    assert capsys.readouterr().err == ""
-    written(tmp_path, plain_rows())
-    assert "names no split, so test figures are those of validation" in capsys.readouterr().err
+    path = tmp_path / "evaluations.parquet"
+    told = "1 of 4 rows contradict an earlier one of the same composition; the later ones count"
+    assert capsys.readouterr().err == f"{path}: {told}\n"
+    written(tmp_path, plain_rows() + plain_rows())
+    assert capsys.readouterr().err == f"{path}: names no split, so test figures are those of validation\n"
     written(tmp_path, rows)
     noisy = RowsEvaluator(task_in(tmp_path), World("noisy"), load_prices())
     assert noisy.evaluate(start).score == 0.4, "the last of two rows counts"

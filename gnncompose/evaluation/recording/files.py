@@ -155,6 +155,11 @@ def read_space(folder: Path, catalog: Catalog, input_type: PortType) -> tuple[Cl
 
 
 def _read_expressions(folder: Path, catalog: Catalog, input_type: PortType) -> Expressions:
+    if not (folder / EXPRESSIONS).exists() and (folder / "evaluations.parquet").exists():
+        raise TableError(
+            f"{folder}: holds evaluations of some compositions, not of a whole space, so it takes task=described and "
+            f"evaluator=rows; give the name of another table here"
+        )
     columns = read_columns(folder / EXPRESSIONS)
     found: list[Expression] = [Input(input_type)]
     routes: dict[str, list[int]] = {}
