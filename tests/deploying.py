@@ -119,7 +119,8 @@ class Server:
         command += ["--task", str(self.bundle), "--state", str(self.state), *ports, *options]
         said = (self.state / "said.json").open("wb")
         log = (self.state / "log.jsonl").open("ab")
-        self.process = subprocess.Popen(command, stdout=said, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # as users have it
+        self.process = subprocess.Popen(command, stdout=said, stderr=log, env={**own, "OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

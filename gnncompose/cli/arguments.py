@@ -30,8 +30,8 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of the bundle
 
 
 def show_json(document: object) -> None:
-    """Print a document for a program to read."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document for a program to read, which may wait for it while the command runs on."""
+    print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
 
 
 def open_bundle(path: str) -> Task:
