@@ -26,6 +26,7 @@ from gnncompose.encoding import TRAIT_DIM, TRAIT_NODE_DIM, CatalogFeatures, enco
 from gnncompose.errors import GnncomposeError
 from gnncompose.evaluation.evaluation import Budget, Trial
 from gnncompose.features import GROUPS
+from gnncompose.policies.checkpoints import load_policy
 from gnncompose.policies.gine import Gine
 from gnncompose.policies.policy import seeded
 from gnncompose.policies.surrogate import (
@@ -230,6 +231,12 @@ def test_checkpoint__missing_or_damaged_is_told(tmp_path):
     torch.save([1.0], tmp_path / "list.pt")
     with pytest.raises(GnncomposeError, match="holds a list, no checkpoint"):
         load_kernel(str(tmp_path / "list.pt"), RECIPE)
+
+
+def test_load_policy__tells_a_surrogate_from_a_policy(tmp_path):
+    torch.save(kernel_to_checkpoint(kernel()), tmp_path / "surrogate.pt")
+    with pytest.raises(GnncomposeError, match=r"is no policy .* or a policy\.pt of experiments/train_policy\.py"):
+        load_policy(str(tmp_path / "surrogate.pt"), RECIPE)
 
 
 def test_gnn_ts__looks_around_a_share_of_its_trials(monkeypatch):
