@@ -72,8 +72,6 @@ class GNNThompson:
             GnncomposeError: No such acquisition, a number out of its range, or a checkpoint that is not usable.
         """
         counts("agent", 1, pool=pool)
-        if opening is None:
-            opening = 1 if checkpoint else 5
         counts("agent", 0, opening=opening, climbs=climbs, rows=rows)
         shares("agent", elite=elite)
         at_least("agent", 1, refit=refit)
@@ -81,7 +79,7 @@ class GNNThompson:
         one_of("agent", ("expected_improvement", "thompson"), acquisition=acquisition)
         self.encoder = encoder
         self.acquisition = acquisition
-        self.opening = opening
+        self.opening = (1 if checkpoint else 5) if opening is None else opening
         self.elite = elite
         self.climbs = climbs if checkpoint else 0
         self.pool = pool

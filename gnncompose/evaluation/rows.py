@@ -100,18 +100,17 @@ class Rows:
         rows = _read(path)
         built: dict[str, Composition] = {}
         self._rows: dict[tuple[str, World | None, str | None], Row] = {}
-        told_twice = 0
+        contradicted = 0
         for number, row in enumerate(rows):
             text, where = row["composition"], f"{path}: row {number}"
             if text not in built:
                 built[text] = _composition(text, task, where)
             key = built[text].id, _world(row.get("world"), where), row.get("split")
-            if key in self._rows and self._rows[key] != row:
-                told_twice += 1
+            contradicted += self._rows.get(key, row) != row
             self._rows[key] = row  # the last of several counts: it was measured last
         self._built = {composition.id: composition for composition in built.values()}
-        if told_twice:
-            told = f"{told_twice} of {len(rows)} rows contradict an earlier one of the same composition"
+        if contradicted:
+            told = f"{contradicted} of {len(rows)} rows contradict an earlier one of the same composition"
             print(f"{path}: {told}; the later ones count", file=sys.stderr)
 
     def part(self, world: World) -> Task:

@@ -151,9 +151,9 @@ class RehearsedTable:
         within = np.arange(int(ends[-1])) - first[graph]
         stops = within == edited[graph]
         number = np.where(stops, 0, own.place_begin[rows][graph] + within)
-        ends_at = graphs.output.numpy()
-        begin = (ends_at - np.bincount(graphs.graph.numpy()) + 1)[which.numpy()]
-        output = ends_at[which.numpy()]
+        at, sizes = which.numpy(), np.bincount(graphs.graph.numpy())
+        output = graphs.output.numpy()[at]
+        begin = output - sizes[at] + 1
         places = Places(
             kind=torch.from_numpy(np.where(stops, self._stop[0], own.kind[number]).astype(np.int64)),
             source=torch.from_numpy(np.where(stops, output[graph], begin[graph] + own.source[number])),

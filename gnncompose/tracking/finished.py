@@ -67,9 +67,9 @@ def read_run(folder: Path) -> FinishedRun:
     try:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        begun = (folder / ".hydra").is_dir()
         if (folder / CARD).is_file():
             raise GnncomposeError(f"{folder}: holds a training; name folders that gnncompose search wrote") from None
+        begun = (folder / ".hydra").is_dir()
         mend = f"go on with it by gnncompose search resume={folder}" if begun else "name a folder with a run.json"
         raise GnncomposeError(f"{folder}: holds no complete run: {RUN} is missing; {mend}") from None
     except (OSError, ValueError) as problem:

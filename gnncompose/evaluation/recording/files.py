@@ -19,6 +19,7 @@ from gnncompose.catalog.operator import PortType
 from gnncompose.composition.enumeration import ClosedSpace, Expressions, Way
 from gnncompose.composition.tree import Expression, Input, Value, make_node
 from gnncompose.errors import TableError
+from gnncompose.evaluation.rows import FILE
 
 MANIFEST, CATALOG, CLOSURE = "manifest.json", "catalog.yaml", "closure.json"
 COMPOSITIONS, EXPRESSIONS = "compositions.parquet", "expressions.parquet"
@@ -155,7 +156,7 @@ def read_space(folder: Path, catalog: Catalog, input_type: PortType) -> tuple[Cl
 
 
 def _read_expressions(folder: Path, catalog: Catalog, input_type: PortType) -> Expressions:
-    if not (folder / EXPRESSIONS).exists() and (folder / "evaluations.parquet").exists():
+    if not (folder / EXPRESSIONS).exists() and (folder / FILE).exists():
         raise TableError(
             f"{folder}: holds evaluations of some compositions, not of a whole space, so it takes task=described and "
             f"evaluator=rows; give the name of another table here"
